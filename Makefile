@@ -1,0 +1,34 @@
+# All commands there are. Each installs what it needs: a virtual environment in .venv, and Debian packages when missing.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+# So that a test that starts a server finds the same one as the shell.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: demo serve test check bench debian-packages
+
+demo: $(INSTALLED)
+	$(BIN)/callhouse demo
+
+serve: $(INSTALLED)
+	$(BIN)/callhouse serve
+
+test: $(INSTALLED) debian-packages
+	$(BIN)/pytest
+
+check: $(INSTALLED)
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+bench: $(INSTALLED)
+	$(BIN)/python benchmarks/fuse_reads.py
+
+$(INSTALLED): pyproject.toml
+	$(PYTHON) scripts/install.py $(VENV)
+	touch $@
+
+debian-packages:
+	sh scripts/debian-packages.sh php:php-cli curl:curl chromium:chromium php-curl:php-curl

@@ -1,0 +1,154 @@
+"""Credentials → Account."""
+
+import asyncio
+import base64
+import binascii
+import hashlib
+import ipaddress
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Collection
+from typing import Any
+
+import argon2
+from litestar import Request
+
+from callhouse.errors import InactiveAccount, NotAuthenticated, TooManyFailures
+from callhouse.model.account import Account
+from callhouse.observability import AUTH_FAILURES
+from callhouse.store import Store
+from callhouse.store.accounts import Credential, CredentialKind, slow_hasher
+
+FREE_FAILURES = 10
+"""Wrong credentials that an address may send in a row before it is slowed down."""
+
+SECONDS_A_FAILURE = 6.0
+"""How long it takes until an address is forgiven one failure."""
+
+VERDICT_SECONDS = 60.0
+"""How long a password that a person chose is taken for right without hashing it again."""
+
+REMEMBERED = 10_000
+"""Addresses, and verdicts, kept in memory."""
+
+
+class Throttle:
+    """Counts the wrong credentials of each address; an address is forgiven one every SECONDS_A_FAILURE.
+
+    It is addresses that are slowed down, never accounts, so nobody can lock an owner out from elsewhere.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._failures: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def wait(self, address: str) -> int:
+        """Seconds until *address* may fail again; 0 when it may now."""
+        failures = self._count(_network(address))
+        if failures < FREE_FAILURES:
+            return 0
+        return max(1, round((failures - FREE_FAILURES + 1) * SECONDS_A_FAILURE))
+
+    def failed(self, address: str) -> None:
+        """Note a failure. They stop adding up a little above the limit, so the wait stays short."""
+        network = _network(address)
+        self._failures[network] = (min(self._count(network) + 1, FREE_FAILURES + 5), self._clock())
+        self._failures.move_to_end(network)
+        if len(self._failures) > REMEMBERED:
+            self._failures.popitem(last=False)
+
+    def _count(self, network: str) -> float:
+        failures, at = self._failures.get(network, (0.0, 0.0))
+        return max(0.0, failures - (self._clock() - at) / SECONDS_A_FAILURE)
+
+
+def _network(address: str) -> str:
+    """The address, or for IPv6 the /64 that one customer usually has to himself."""
+    try:
+        parsed = ipaddress.ip_address(address)
+    except ValueError:
+        return address
+    return str(parsed) if parsed.version == 4 else str(ipaddress.ip_network((parsed, 64), strict=False))
+
+
+class Authenticator:
+    """Finds the account behind HTTP Basic credentials.
+
+    Generated keys are checked with a fast hash on every request, passwords that people choose with argon2 once a
+    minute. A slowed-down address still gets in with a right generated key, which cannot be guessed, or with a password
+    that was right a moment ago: its failures cost its owner nothing.
+    """
+
+    def __init__(self, store: Store, clock: Callable[[], float] = time.monotonic) -> None:
+        self._accounts = store.accounts
+        self._clock = clock
+        self._throttle = Throttle(clock)
+        self._verdicts: OrderedDict[bytes, float] = OrderedDict()
+        self._decoy = slow_hasher.hash("decoy")
+
+    async def account(self, request: Request[Any, Any, Any], kinds: Collection[CredentialKind]) -> Account:
+        """The active account whose credential of one of *kinds* the request carries.
+
+        Raises NotAuthenticated, InactiveAccount or TooManyFailures.
+        """
+        address = request.client.host if request.client else ""
+        # The vendor's own page names the header Authentication, so some scripts send that.
+        header = request.headers.get("authorization") or request.headers.get("authentication")
+        parsed = parse_basic(header)
+        found = None if parsed is None else await self._find(*parsed, kinds, self._throttle.wait(address))
+        if found is None:
+            AUTH_FAILURES.inc()
+            if wait := self._throttle.wait(address):
+                raise TooManyFailures(wait)
+            if parsed is not None:
+                self._throttle.failed(address)
+            raise NotAuthenticated
+        if not found.active:
+            raise InactiveAccount
+        request.scope["callhouse.account"] = found.id  # type: ignore[typeddict-unknown-key]
+        return found
+
+    async def _find(self, name: str, secret: str, kinds: Collection[CredentialKind], wait: int) -> Account | None:
+        found: Account | None = None
+        for kind in kinds:
+            credential = await self._accounts.credential(kind, name)
+            # An unknown name costs what a known one costs, so that time does not tell them apart.
+            stored = credential or Credential(None, self._decoy if kind == "dev" else "")  # type: ignore[arg-type]
+            if stored.is_slow:
+                right = await self._matches_slow(stored.hash, secret, cached_only=wait > 0)
+            else:
+                right = self._accounts.matches_fast(stored.hash, secret)
+            if right and credential is not None:
+                found = credential.account
+        return found
+
+    async def _matches_slow(self, stored: str, secret: str, *, cached_only: bool) -> bool:
+        # The stored hash is part of the key: a changed password is checked anew at once.
+        key = hashlib.blake2b(f"{stored}\0{secret}".encode(), digest_size=32).digest()
+        if self._verdicts.get(key, 0.0) > self._clock():
+            return True
+        if cached_only or not await asyncio.to_thread(_verify, stored, secret):
+            return False
+        self._verdicts[key] = self._clock() + VERDICT_SECONDS
+        if len(self._verdicts) > REMEMBERED:
+            self._verdicts.popitem(last=False)
+        return True
+
+
+def _verify(stored: str, secret: str) -> bool:
+    try:
+        return slow_hasher.verify(stored, secret)
+    except argon2.exceptions.VerificationError:
+        return False
+
+
+def parse_basic(header: str | None) -> tuple[str, str] | None:
+    """The user name and password of a Basic Authorization header; None when it is missing or malformed."""
+    scheme, _, encoded = (header or "").partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        name, colon, secret = base64.b64decode(encoded.strip(), validate=True).decode().partition(":")
+    except (binascii.Error, UnicodeDecodeError):
+        return None
+    return (name, secret) if colon else None

@@ -1,0 +1,108 @@
+"""What every command shares: its options, its store, and how it prints and fails."""
+
+import asyncio
+import functools
+import os
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, ParamSpec, TypeVar
+
+import msgspec
+import typer
+from rich.console import Console
+
+from callhouse.app import now
+from callhouse.errors import CallhouseError
+from callhouse.settings import InForce, Settings, load
+from callhouse.store import Store, open_store
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+err = Console(stderr=True)
+out = Console()
+
+Data = Annotated[
+    str | None, typer.Option("--data", metavar="DIR", help="Directory of the store.", rich_help_panel="Settings")
+]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        help="TOML file of settings.",
+        envvar="CALLHOUSE_CONFIG",
+        rich_help_panel="Settings",
+    ),
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Any setting, for instance `--set retention.details=forever`; may be repeated.",
+        rich_help_panel="Settings",
+    ),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
+
+
+def failing_clearly(command: Callable[P, R]) -> Callable[P, R]:
+    """*command*, whose foreseen failures become one line on standard error and exit status 1."""
+
+    @functools.wraps(command)
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except CallhouseError as error:
+            err.print(f"[red]Error:[/] {error}", highlight=False, soft_wrap=True)
+            raise typer.Exit(1) from None
+
+    return wrapped
+
+
+def settings(
+    config: Path | None, data: str | None, chosen: list[str] | None, **flags: str | int | None
+) -> tuple[Settings, list[InForce]]:
+    """The settings in force. *flags* are named as their setting, with two underscores for the dot."""
+    given = {key.replace("__", "."): str(value) for key, value in flags.items() if value is not None}
+    if data is not None:
+        given["store.data"] = data
+    for assignment in chosen or []:
+        key, equals, value = assignment.partition("=")
+        if not equals:
+            raise typer.BadParameter(f"{assignment!r} is not KEY=VALUE.", param_hint="--set")
+        given[key.strip()] = value.strip()
+    return load(config, os.environ, given)
+
+
+@asynccontextmanager
+async def opened(chosen: Settings) -> AsyncIterator[Store]:
+    """The store, for the time of a command; a server may be using it too."""
+    store = await open_store(
+        Path(chosen.store.data),
+        retention=chosen.retention.parsed(),
+        clock=now,
+        max_events=chosen.ingest.max_events,
+    )
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+def run(work: Coroutine[Any, Any, R]) -> R:
+    return asyncio.run(work)
+
+
+def print_json(value: Any) -> None:
+    sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(value)) + b"\n")
+    sys.stdout.buffer.flush()
+
+
+def local_time(instant: int) -> str:
+    """An instant in ms, as a person reads it."""
+    return datetime.fromtimestamp(instant / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -1,0 +1,128 @@
+"""``callhouse generate``: synthetic calls, through the store's bulk path."""
+
+import contextlib
+import multiprocessing
+import time
+from collections.abc import Iterator
+from itertools import islice
+from multiprocessing.connection import Connection
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from callhouse import simulation
+from callhouse.app import now
+from callhouse.cli.context import Config, Data, Json, Set, err, opened, out, print_json, run, settings
+from callhouse.errors import CallhouseError
+from callhouse.model.account import Account
+from callhouse.model.instant import DAY
+from callhouse.model.record import Part, Record
+from callhouse.store import Store
+
+BATCH = 2_000
+_decode = msgspec.msgpack.Decoder(list[simulation.SimulatedCall]).decode
+
+
+class Generated(msgspec.Struct):
+    """What ``generate --json`` prints."""
+
+    calls: int
+    refused: int
+    seconds: float
+
+
+def generate(
+    calls: Annotated[int, typer.Option(min=1, help="How many calls to make.")],
+    account: Annotated[int, typer.Option("--account", metavar="ID", help="Whose calls they are.")],
+    days: Annotated[float, typer.Option(min=0.01, help="Spread their starts over so many days up to now.")] = 5.0,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same calls (at the same time of day).")] = 1,
+    data: Data = None,
+    config: Config = None,
+    chosen: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Fill the store with synthetic IVR calls and their logs, for trying things out and for benchmarks.
+
+    Example: `callhouse generate --calls 1000000 --days 30 --account 1`
+    """
+    in_force, _ = settings(config, data, chosen)
+
+    async def work() -> Generated:
+        async with opened(in_force) as store:
+            owner = await store.accounts.get(account)
+            # The last calls must be over by now.
+            until = now() - DAY // 48
+            columns = (
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[rate]} calls/s"),
+                TimeRemainingColumn(),
+            )
+            with Progress("Generating", *columns, console=err, transient=True) as progress:
+                return await fill(
+                    store, owner, progress, calls=calls, since=until - int(days * DAY), until=until, seed=seed
+                )
+
+    done = run(work())
+    if as_json:
+        print_json(done)
+    else:
+        out.print(f"{done.calls:,} calls in {done.seconds:.1f} s ({done.calls / done.seconds:,.0f} calls/s).")
+    if done.refused:
+        raise CallhouseError(
+            f"{done.refused:,} calls were refused; `callhouse quarantine list` says why. "
+            "Are they older than their retention, or did you generate them before with another --seed or time?"
+        )
+
+
+async def fill(
+    store: Store, owner: Account, progress: Progress, *, calls: int, since: int, until: int, seed: int
+) -> Generated:
+    """Load simulated calls that start in the window; those that are refused go to the quarantine, as everywhere."""
+    task = progress.add_task("", total=calls, rate="")
+    began = time.perf_counter()
+    records = _records(owner, _simulated_elsewhere(seed, calls, since, until))
+    done = refused = 0
+    while batch := list(islice(records, BATCH)):
+        refused += sum(outcome.refusal is not None for outcome in await store.load(batch))
+        await store.train()
+        done += len(batch)
+        progress.update(task, completed=done, rate=f"{done / (time.perf_counter() - began):,.0f}")
+    return Generated(done - refused, refused, time.perf_counter() - began)
+
+
+def _simulated_elsewhere(seed: int, calls: int, since: int, until: int) -> Iterator[simulation.SimulatedCall]:
+    """The simulated calls, made by another process meanwhile: making them takes a third as long as storing them."""
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_simulate, args=(sender, seed, calls, since, until), daemon=True)
+    process.start()
+    sender.close()
+    left = calls
+    try:
+        while left:
+            batch = _decode(receiver.recv_bytes())
+            left -= len(batch)
+            yield from batch
+    except EOFError:
+        raise CallhouseError(f"The process that simulates calls ended too early; {left:,} calls are missing.") from None
+    finally:
+        receiver.close()
+        process.join()
+
+
+def _simulate(sender: Connection, seed: int, calls: int, since: int, until: int) -> None:
+    encode = msgspec.msgpack.Encoder().encode
+    simulated = simulation.calls(seed, calls, since, until)
+    # The other side may stop before the end.
+    with contextlib.suppress(BrokenPipeError, KeyboardInterrupt):
+        while batch := list(islice(simulated, BATCH)):
+            sender.send_bytes(encode(batch))
+
+
+def _records(owner: Account, simulated: Iterator[simulation.SimulatedCall]) -> Iterator[Record]:
+    for call, events in simulated:
+        part = Part(session_id=call.session_id, call=call, events=events)
+        yield Record(account=owner, source="generate", raw=call.session_id.encode(), read=part)

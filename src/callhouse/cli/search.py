@@ -1,0 +1,62 @@
+"""``callhouse search``: calls by the words of their logs."""
+
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.table import Table
+
+from callhouse.app import now
+from callhouse.cli.context import Config, Data, Json, Set, local_time, opened, out, print_json, run, settings
+from callhouse.model.instant import YEAR, parse_duration
+from callhouse.model.query import CallQuery
+from callhouse.store.calls import FoundCall
+
+
+def search(
+    words: Annotated[
+        list[str], typer.Argument(help="Words that the log must hold, all of them; case does not matter.")
+    ],
+    account: Annotated[int, typer.Option("--account", metavar="ID", help="Whose calls.")],
+    last: Annotated[str, typer.Option(metavar="DURATION", help="How far back the calls may have started.")] = "forever",
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="Most calls to show, the newest first.")] = 20,
+    data: Data = None,
+    config: Config = None,
+    chosen: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Find calls by words that their logs hold.
+
+    Example: `callhouse search --account 1 --last 1d goodbye`
+    """
+    try:
+        reach = parse_duration(last)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--last") from None
+    in_force, _ = settings(config, data, chosen)
+
+    async def work() -> list[FoundCall]:
+        async with opened(in_force) as store:
+            kept = (await store.accounts.get(account)).retention
+            since = kept.calls_since(now()) if reach is None else max(now() - reach, kept.calls_since(now()))
+            query = CallQuery(account_id=account, since=since, until=now() + YEAR, limit=limit)
+            return await store.calls.search(query, words, kept.details_since(now()))
+
+    found = run(work())
+    if as_json:
+        print_json(
+            [{**msgspec.structs.asdict(call), "start": call.start / 1000, "end": call.end / 1000} for call in found]
+        )
+        return
+    table = Table("start", "session", "from", "to", "application", "seconds")
+    for call in found:
+        length = f"{(call.end - call.start) / 1000:.0f}"
+        table.add_row(
+            local_time(call.start),
+            call.session_id,
+            call.src or "",
+            call.dest or "",
+            call.application_name or "",
+            length,
+        )
+    out.print(table if found else "No call's log holds all these words.")

@@ -1,0 +1,112 @@
+"""``callhouse serve`` and ``callhouse config``."""
+
+import functools
+import socket
+import sys
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from granian import Granian
+from granian.constants import Interfaces, Loops
+from rich.table import Table
+
+from callhouse.app import create_app
+from callhouse.cli.context import Config, Data, Json, Set, opened, out, print_json, run, settings
+from callhouse.errors import CallhouseError
+from callhouse.observability import configure_logging
+from callhouse.settings import InForce, Settings, document
+
+STOP_SECONDS = 30
+"""How long requests may take to finish after SIGTERM."""
+
+
+def serve(
+    data: Data = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")] = None,
+    config: Config = None,
+    chosen: Set = None,
+) -> None:
+    """Run the server until SIGTERM or Ctrl-C; requests under way are finished and all that was accepted is kept.
+
+    Example: `callhouse serve --data /var/lib/callhouse --port 8080 --set retention.details=30d`
+    """
+    in_force, _ = settings(config, data, chosen, server__host=host, server__port=port)
+    configure_logging(in_force.log.format, in_force.log.level)
+    run(_check(in_force))
+    # The port stays ours until the server listens on it.
+    with _reserved(in_force.server.host, in_force.server.port) as reservation:
+        taken = reservation.getsockname()[1]
+        server = Granian(
+            "callhouse",
+            address=in_force.server.host,
+            port=taken,
+            interface=Interfaces.ASGI,
+            loop=Loops.uvloop,
+            websockets=False,
+            log_enabled=False,
+            backlog=2048,
+            backpressure=in_force.server.max_in_flight * 2,
+            respawn_failed_workers=True,
+            workers_kill_timeout=STOP_SECONDS,
+        )
+        server.serve(target_loader=functools.partial(_application, in_force, taken))
+
+
+def _application(in_force: Settings, port: int, _target: str) -> Any:
+    configure_logging(in_force.log.format, in_force.log.level)
+    host = in_force.server.host
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+    def ready() -> None:
+        sys.stdout.write(f"Callhouse is ready on {address}\n")
+        sys.stdout.flush()
+
+    return create_app(in_force, ready)
+
+
+async def _check(in_force: Settings) -> None:
+    """Fail here, with a clear message, rather than in the server's worker."""
+    async with opened(in_force) as store:
+        await store.probe()
+
+
+def _reserved(host: str, port: int) -> socket.socket:
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        reservation = socket.socket(family, socket.SOCK_STREAM)
+        reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        reservation.bind(address)
+    except OSError as error:
+        raise CallhouseError(f"Cannot listen on {host} port {port}: {error.strerror}. Try another --port.") from None
+    return reservation
+
+
+def config(
+    data: Data = None,
+    config: Config = None,
+    chosen: Set = None,
+    as_json: Json = False,
+    reference: Annotated[bool, typer.Option("--reference", help="Print the page of all settings instead.")] = False,
+) -> None:
+    """Print the settings in force, and for each where it came from.
+
+    Example: `CALLHOUSE_LOG_LEVEL=warning callhouse config --config callhouse.toml`
+    """
+    if reference:
+        sys.stdout.write(document())
+        return
+    _, in_force = settings(config, data, chosen)
+    if as_json:
+        print_json({entry.key: msgspec.to_builtins(entry) for entry in in_force})
+        return
+    table = Table("key", "value", "from")
+    for entry in in_force:
+        _row(table, entry)
+    out.print(table)
+
+
+def _row(table: Table, entry: InForce) -> None:
+    style = "dim" if entry.origin == "default" else "bold"
+    table.add_row(entry.key, entry.value, entry.origin, style=style)

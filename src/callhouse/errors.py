@@ -1,0 +1,90 @@
+"""Everything that Callhouse itself raises; each wire API translates it into its own words.
+
+CallhouseError
+├── RequestError                what the client asked cannot be answered
+│   ├── BadParameter            a parameter is out of range or not of its kind
+│   ├── Unreadable              a body that cannot be read at all
+│   ├── TooLarge                a body over the limit
+│   ├── NotAuthenticated        no credentials, or wrong ones
+│   ├── InactiveAccount         right credentials of an account that is switched off
+│   ├── TooManyFailures         an address that keeps sending wrong credentials
+│   ├── NotFound                no such call for this account
+│   └── DetailGone              the call is there, its log is not (expired, or it never had one)
+├── Busy                        the queue before the store is full; try again
+├── StoreUnavailable            the store cannot be reached or written
+├── RecordError                 one record that cannot be kept, with the reason
+└── SettingsError               a setting that is unknown or malformed
+"""
+
+
+class CallhouseError(Exception):
+    """The root of the tree."""
+
+
+class RequestError(CallhouseError):
+    """A request that cannot be answered as it stands."""
+
+
+class BadParameter(RequestError):
+    """*name* has a *value* that is not *expected*; all three go into the answer."""
+
+    def __init__(self, name: str, value: str, expected: str) -> None:
+        super().__init__(f"Parameter {name} is {shortened(value)!r}; expected {expected}.")
+        self.name = name
+
+
+class Unreadable(RequestError):
+    """A body from which not one record could be read."""
+
+
+class TooLarge(RequestError):
+    """A body over the limit, before or after decompression."""
+
+
+class NotAuthenticated(RequestError):
+    """No credentials, malformed ones, or wrong ones: deliberately not told apart."""
+
+
+class InactiveAccount(RequestError):
+    """The credentials are right, the account is switched off."""
+
+
+class TooManyFailures(RequestError):
+    """This address has sent too many wrong credentials; seconds to wait are in *retry_after*."""
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__("Too many failed attempts; wait before trying again.")
+        self.retry_after = retry_after
+
+
+class NotFound(RequestError):
+    """No such call, or another account's."""
+
+
+class DetailGone(RequestError):
+    """The call exists but its log does not."""
+
+
+class Busy(CallhouseError):
+    """More work is waiting than may wait; seconds to wait are in *retry_after*."""
+
+    def __init__(self, retry_after: int = 1) -> None:
+        super().__init__("The server is busy; try again later.")
+        self.retry_after = retry_after
+
+
+class StoreUnavailable(CallhouseError):
+    """The store cannot be read or written now. The cause is chained and belongs in the log, never in an answer."""
+
+
+class RecordError(CallhouseError):
+    """One record that cannot be kept, and why."""
+
+
+class SettingsError(CallhouseError):
+    """A setting that is unknown or malformed; the message names it and where it came from."""
+
+
+def shortened(text: str, limit: int = 60) -> str:
+    """*text* fit for an error message: at most *limit* characters."""
+    return text if len(text) <= limit else text[: limit - 1] + "…"

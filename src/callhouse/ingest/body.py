@@ -1,0 +1,136 @@
+"""A request's body → the records in it, each as the bytes that were sent."""
+
+import gzip
+import io
+import re
+import zlib
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import zstandard
+from litestar import Request
+
+from callhouse.errors import TooLarge, Unreadable
+
+_NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines")
+_LARGEST_WINDOW = 2**27
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{},]', re.DOTALL)
+_is_json = msgspec.json.Decoder(msgspec.Raw).decode
+_split_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
+async def receive(request: Request[Any, Any, Any], limit: int) -> bytes:
+    """The body as sent, still encoded. Raises TooLarge as soon as it is longer than *limit* bytes."""
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > limit:
+        raise TooLarge(f"The body has more than {limit} bytes; send it in parts.")
+    chunks, size = [], 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limit:
+            raise TooLarge(f"The body has more than {limit} bytes; send it in parts.")
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def decode(body: bytes, encoding: str, limit: int) -> bytes:
+    """*body* without its Content-Encoding. Raises TooLarge or Unreadable; expands little more than *limit* bytes."""
+    encoding = encoding.strip().lower()
+    if encoding in {"", "identity"}:
+        return body
+    if encoding not in {"gzip", "x-gzip", "zstd"}:
+        raise Unreadable("Content-Encoding must be gzip or zstd, or absent.")
+    try:
+        return _from_zstd(body, limit) if encoding == "zstd" else _from_gzip(body, limit)
+    except (OSError, EOFError, zlib.error, zstandard.ZstdError):
+        raise Unreadable(f"The body is no valid {encoding}.") from None
+
+
+def _from_gzip(body: bytes, limit: int) -> bytes:
+    decoded = gzip.GzipFile(fileobj=io.BytesIO(body)).read(limit + 1)
+    if len(decoded) > limit:
+        raise _too_large(limit)
+    return decoded
+
+
+def _from_zstd(body: bytes, limit: int) -> bytes:
+    # Pieces are small because the decompressor gives all that a piece expands to at once.
+    decoded, size, start = [], 0, 0
+    while start < len(body):
+        frame = zstandard.ZstdDecompressor(max_window_size=_LARGEST_WINDOW).decompressobj()
+        while not frame.eof and start < len(body):
+            decoded.append(frame.decompress(body[start : start + 1024]))
+            size += len(decoded[-1])
+            start += 1024
+            if size > limit:
+                raise _too_large(limit)
+        if not frame.eof:
+            raise EOFError
+        start = min(start, len(body)) - len(frame.unused_data)
+    return b"".join(decoded)
+
+
+def _too_large(limit: int) -> TooLarge:
+    return TooLarge(f"The body has more than {limit} bytes after decompression; send it in parts.")
+
+
+def split(body: bytes, content_type: str) -> list[bytes]:
+    """The records of *body*: one JSON object, the members of a JSON array, or the lines of NDJSON.
+
+    Raises Unreadable when there is nothing that could be a record.
+    """
+    media_type = content_type.partition(";")[0].strip().lower()
+    body = body.removeprefix(b"\xef\xbb\xbf").strip()
+    if not body:
+        raise Unreadable("The body is empty; send a JSON object, a JSON array or NDJSON.")
+    if media_type in _NDJSON:
+        return _lines(body)
+    if body[:1] == b"[":
+        return _members(body)
+    if body[:1] == b"{":
+        # Scripts forget the content type; lines of objects can be nothing else than NDJSON.
+        return [body] if b"\n" not in body or _is_whole(body) else _lines(body)
+    raise Unreadable("The body is neither a JSON object, a JSON array nor NDJSON.")
+
+
+def _is_whole(body: bytes) -> bool:
+    try:
+        _is_json(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return False
+    return True
+
+
+def _lines(body: bytes) -> list[bytes]:
+    lines = [line for raw in body.split(b"\n") if (line := raw.strip())]
+    if not any(line.startswith(b"{") for line in lines):
+        raise Unreadable("The body is no NDJSON: not one line of it is a JSON object.")
+    return lines
+
+
+def _members(body: bytes) -> list[bytes]:
+    try:
+        return [bytes(member).strip() for member in _split_array(body)]
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        # One member is broken; that must not cost the others.
+        return list(_members_by_brackets(body))
+
+
+def _members_by_brackets(body: bytes) -> Iterator[bytes]:
+    depth, first = 0, 1
+    for token in _TOKEN.finditer(body):
+        mark = token[0]
+        if mark in b"[{":
+            depth += 1
+        elif mark in b"]}":
+            depth -= 1
+        if (mark == b"," and depth == 1) or depth == 0:
+            if member := body[first : token.start()].strip():
+                yield member
+            first = token.end()
+        if depth == 0:
+            if body[first:].strip():
+                break
+            return
+    raise Unreadable("The body is a JSON array that does not end where it should.")

@@ -1,0 +1,110 @@
+"""Records in, outcomes out: the way from a source's reader to the store, over HTTP or from the quarantine."""
+
+import asyncio
+from collections.abc import Sequence
+
+import msgspec
+
+from callhouse import sources
+from callhouse.discovery import discover
+from callhouse.errors import RecordError
+from callhouse.ingest import body as bodies
+from callhouse.ingest.limits import IngestLimits
+from callhouse.model.account import Account
+from callhouse.model.record import Outcome, Part, Record
+from callhouse.observability import EXPIRED_EVENTS, INGESTED, QUEUE_DEPTH
+from callhouse.sources import ReadRecord, Source
+from callhouse.store import Store
+from callhouse.store.quarantine import Quarantined
+
+LARGE = 64 * 1024
+"""A body above this many bytes is taken apart in another thread."""
+
+
+class Rejection(msgspec.Struct):
+    """A record that was not kept: its place in the body, from 0, and the reason."""
+
+    index: int
+    error: str
+
+
+class Reply(msgspec.Struct, omit_defaults=True):
+    """What became of a body. *expired_events* counts events that were left out because they are older than their
+    retention while their call was kept; it is absent when there are none.
+    """
+
+    accepted: int
+    rejected: list[Rejection]
+    expired_events: int = 0
+
+
+class Sent(msgspec.Struct):
+    """A body as it was sent, with the headers that say how to read it."""
+
+    body: bytes
+    content_type: str
+    content_encoding: str
+
+
+class Pump:
+    """Reads what is sent with the reader of its route and hands it to the store."""
+
+    def __init__(self, store: Store, limits: IngestLimits) -> None:
+        self._store = store
+        self._limits = limits
+
+    @property
+    def limits(self) -> IngestLimits:
+        return self._limits
+
+    async def take(self, sent: Sent, account: Account, route: str, read: ReadRecord) -> Reply:
+        """Keep what can be kept of *sent*; the reply tells once all of it is on disk.
+
+        Raises Unreadable, TooLarge, Busy or StoreUnavailable; then nothing of it need have been kept, and sending it
+        again is safe.
+        """
+
+        def work() -> list[Record]:
+            decoded = bodies.decode(sent.body, sent.content_encoding, self._limits.max_body)
+            return [
+                Record(account=account, source=route, raw=raw, read=self._part(raw, read))
+                for raw in bodies.split(decoded, sent.content_type)
+            ]
+
+        records = await asyncio.to_thread(work) if len(sent.body) > LARGE or sent.content_encoding else work()
+        QUEUE_DEPTH.set(self._store.waiting + len(records))
+        outcomes = await self._store.ingest(records)
+        QUEUE_DEPTH.set(self._store.waiting)
+        return _reply(route, outcomes)
+
+    def _part(self, raw: bytes, read: ReadRecord) -> Part | str:
+        if len(raw) > self._limits.max_record:
+            return f"has more than {self._limits.max_record} bytes"
+        try:
+            return read(raw, self._limits.max_depth)
+        except RecordError as error:
+            return str(error)
+
+    async def replay(self, entry: Quarantined, account: Account, read: ReadRecord) -> Outcome:
+        """Try a quarantined record again under today's limits and retention."""
+        part = self._part(entry.record, read)
+        record = Record(account=account, source=entry.source, raw=entry.record, read=part)
+        return await self._store.replay(record, entry.id)
+
+
+def readers() -> dict[str, ReadRecord]:
+    """The reader of each route below ``/ingest/``."""
+    return {route: read for source in discover(sources, Source) for route, read in source.readers.items()}
+
+
+def _reply(route: str, outcomes: Sequence[Outcome]) -> Reply:
+    rejected = [
+        Rejection(index, outcome.refusal) for index, outcome in enumerate(outcomes) if outcome.refusal is not None
+    ]
+    repeated = sum(outcome.repeated for outcome in outcomes if outcome.refusal is None)
+    expired = sum(outcome.expired_events for outcome in outcomes)
+    INGESTED.labels(route, "rejected").inc(len(rejected))
+    INGESTED.labels(route, "repeated").inc(repeated)
+    INGESTED.labels(route, "accepted").inc(len(outcomes) - len(rejected) - repeated)
+    EXPIRED_EVENTS.inc(expired)
+    return Reply(accepted=len(outcomes) - len(rejected), rejected=rejected, expired_events=expired)

@@ -1,0 +1,87 @@
+"""``POST /ingest/{route}``: a route for each reader of each source."""
+
+from typing import Any
+
+import msgspec
+from litestar import Request, Response, post
+from litestar.di import NamedDependency
+from litestar.exceptions import HTTPException
+from litestar.handlers import HTTPRouteHandler
+
+from callhouse.auth import Authenticator
+from callhouse.errors import (
+    Busy,
+    InactiveAccount,
+    NotAuthenticated,
+    StoreUnavailable,
+    TooLarge,
+    TooManyFailures,
+    Unreadable,
+)
+from callhouse.ingest import body, reference
+from callhouse.ingest.pump import Pump, Sent, readers
+from callhouse.render import JSON
+from callhouse.sources import ReadRecord
+
+PATH = "/ingest"
+
+STATUS: dict[type[Exception], tuple[int, str | None]] = {
+    Unreadable: (400, None),
+    NotAuthenticated: (401, "Invalid credentials."),
+    InactiveAccount: (401, "This account is inactive."),
+    TooLarge: (413, None),
+    TooManyFailures: (429, None),
+    Busy: (429, None),
+    StoreUnavailable: (503, "The store cannot be written now; nothing was lost if you send this again later."),
+}
+"""The status of each error, and its text where that is not the error's own."""
+
+RETRY_AFTER_STORE = 5
+"""Seconds to wait before trying a store again that could not be written."""
+
+
+class ErrorBody(msgspec.Struct):
+    """Every failure."""
+
+    error: str
+
+
+def routes() -> list[HTTPRouteHandler]:
+    """A handler for each reader."""
+    return [_route(route, read) for route, read in readers().items()]
+
+
+def _route(route: str, read: ReadRecord) -> HTTPRouteHandler:
+    @post(f"/{route}", name=f"ingest_{route}", **reference.operation_of(route, ErrorBody))
+    async def ingest(
+        request: Request[Any, Any, Any], pump: NamedDependency[Pump], authenticator: NamedDependency[Authenticator]
+    ) -> Response[Any]:
+        account = await authenticator.account(request, ["fuse", "plivo", "dev"])
+        sent = Sent(
+            await body.receive(request, pump.limits.max_body),
+            request.headers.get("content-type", ""),
+            request.headers.get("content-encoding", ""),
+        )
+        reply = await pump.take(sent, account, route, read)
+        return Response(msgspec.json.encode(reply), status_code=200, media_type=JSON)
+
+    return ingest
+
+
+def render_error(_request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+    """Any exception as ``{"error": ...}``; also for the paths that no wire API owns."""
+    headers: dict[str, str] = {}
+    if isinstance(error, HTTPException):
+        headers.update(error.headers or {})
+        status = error.status_code
+        text = {404: "Not found.", 405: "Method not allowed."}.get(status, "Bad request.")
+    else:
+        status, own = STATUS.get(type(error), (500, "Internal error."))
+        text = own or str(error)
+    if status == 401:
+        headers["WWW-Authenticate"] = 'Basic realm="Callhouse", charset="UTF-8"'
+    if isinstance(error, TooManyFailures | Busy):
+        headers["Retry-After"] = str(error.retry_after)
+    if isinstance(error, StoreUnavailable):
+        headers["Retry-After"] = str(RETRY_AFTER_STORE)
+    return Response(msgspec.json.encode(ErrorBody(text)), status_code=status, headers=headers, media_type=JSON)

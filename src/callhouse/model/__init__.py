@@ -1,0 +1,1 @@
+"""The one vocabulary: every source fills it, every wire API is a view of it."""

@@ -1,0 +1,88 @@
+"""Call: one leg of one call."""
+
+from decimal import Decimal
+from typing import Any, Literal, get_args
+
+import msgspec
+
+from callhouse.errors import RecordError
+
+Direction = Literal["inbound", "outbound", "transfer"]
+DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
+CauseScheme = Literal["q850", "sip", "plivo"]
+
+
+class Call(msgspec.Struct, frozen=True, kw_only=True):
+    """One leg of one call, as every source fills it.
+
+    A call may arrive in parts, so everything but its name may be unknown (None). It is in progress until *end* is
+    known, and only a call whose *start* and *end* are known is listed.
+
+    *start*, *answer*, *end* are instants and *duration*, *billed_duration* lengths, all in milliseconds. *session_id*
+    is the sender's own id, unique in the account. *extra* is whatever else the sender sent, as it came.
+    """
+
+    session_id: str
+    call_uuid: str | None = None
+    parent_call_uuid: str | None = None
+    direction: Direction | None = None
+    src: str | None = None
+    dest: str | None = None
+    start: int | None = None
+    answer: int | None = None
+    end: int | None = None
+    duration: int | None = None
+    billed_duration: int | None = None
+    hangup_cause_code: int | None = None
+    hangup_cause_name: str | None = None
+    hangup_source: str | None = None
+    hangup_original_code: str | None = None
+    hangup_original_scheme: CauseScheme | None = None
+    rate: Decimal | None = None
+    amount: Decimal | None = None
+    conference_uuid: str | None = None
+    stir_verification: str | None = None
+    stir_attestation: str | None = None
+    source_ip: str | None = None
+    voice_network_group: str | None = None
+    application_name: str | None = None
+    application_version: str | None = None
+    location: str | None = None
+    channel: str | None = None
+    extra: dict[str, Any] | None = None
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the call is over and may be listed."""
+        return self.start is not None and self.end is not None
+
+
+FIELDS = Call.__struct_fields__
+
+
+def merge(known: Call, arrived: Call) -> Call:
+    """One call made of what was *known* and what *arrived*; neither loses what only it says.
+
+    Where both say something, the fuller record wins: one that has an end over one that has none, else the later one.
+    Hence parts may arrive in any order and any number of times.
+
+    Raises RecordError when the parts contradict each other.
+    """
+    base, over = (arrived, known) if known.end is not None and arrived.end is None else (known, arrived)
+    changes = {field: value for field in FIELDS if (value := getattr(over, field)) is not None}
+    if base.extra and over.extra:
+        changes["extra"] = {**base.extra, **over.extra}
+    merged = msgspec.structs.replace(base, **changes)
+    check(merged)
+    return merged
+
+
+def check(call: Call) -> None:
+    """Raise RecordError when the instants of *call* contradict each other."""
+    if call.start is not None and call.end is not None and call.end < call.start:
+        raise RecordError("end is before start")
+    if call.answer is not None:
+        if call.start is not None and call.answer < call.start:
+            raise RecordError("answer is before start")
+        if call.end is not None and call.answer > call.end:
+            raise RecordError("answer is after end")

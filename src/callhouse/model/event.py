@@ -1,0 +1,27 @@
+"""Event: one step of a call."""
+
+from typing import Any, Literal, get_args
+
+import msgspec
+
+EventClass = Literal["info", "event", "debug", "prompt", "error"]
+EVENT_CLASSES: tuple[EventClass, ...] = get_args(EventClass)
+
+
+class Event(msgspec.Struct, frozen=True):
+    """One step of a call: what the caller heard or pressed, or what the application did.
+
+    *timestamp* is in milliseconds. *seq* is the sender's own number for steps of one instant, or None. *data* is the
+    sender's JSON object: its keys, their order and their types survive unchanged.
+    """
+
+    timestamp: int
+    seq: int | None
+    class_: EventClass
+    line: str
+    data: dict[str, Any]
+
+    @property
+    def position(self) -> tuple[int, int]:
+        """Where the event stands in its call's log; events that tie keep the order in which they arrived."""
+        return self.timestamp, -1 if self.seq is None else self.seq

@@ -1,0 +1,60 @@
+"""Instants and durations: whole milliseconds since 1970 in UTC, everywhere inside Callhouse."""
+
+import re
+from datetime import datetime
+from decimal import Decimal
+
+SECOND = 1_000
+MINUTE = 60 * SECOND
+HOUR = 60 * MINUTE
+DAY = 24 * HOUR
+YEAR = 365 * DAY
+
+MAX_SECONDS = 10**11
+"""Epoch seconds are below this (the year 5138); a larger number is milliseconds sent by mistake."""
+
+_UNITS = {"s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY, "w": 7 * DAY, "y": YEAR}
+_DURATION = re.compile(r"(\d{1,9})([smhdwy])")
+
+
+def parse_instant(value: float | str) -> int:
+    """Milliseconds of an epoch in seconds (int or float) or of an RFC 3339 text with a zone.
+
+    Raises ValueError with a reason fit for the sender.
+    """
+    if isinstance(value, str):
+        try:
+            when = datetime.fromisoformat(value)
+        except ValueError:
+            raise ValueError("is neither epoch seconds nor an RFC 3339 time") from None
+        if when.tzinfo is None:
+            raise ValueError("has no time zone; add Z or an offset such as +02:00")
+        seconds = Decimal(int(when.replace(microsecond=0).timestamp())) + Decimal(when.microsecond) / 1_000_000
+    else:
+        # A float of epoch seconds carries less than a microsecond of error, so its shortest text is what was meant.
+        seconds = Decimal(repr(value))
+    if not 0 <= seconds < MAX_SECONDS:
+        raise ValueError("is out of range: seconds since 1970 expected, not milliseconds")
+    return int(seconds * SECOND)
+
+
+def parse_duration(text: str) -> int | None:
+    """Milliseconds of a duration such as ``90s``, ``12h``, ``5d`` or ``1y`` (365 days); None for ``forever``.
+
+    Raises ValueError with a reason fit for the operator.
+    """
+    if text == "forever":
+        return None
+    if match := _DURATION.fullmatch(text):
+        return int(match[1]) * _UNITS[match[2]]
+    raise ValueError(f"{text!r} is no duration: write a number and s, m, h, d, w or y (5d, 1y), or forever")
+
+
+def format_duration(duration: int | None) -> str:
+    """The shortest text that parse_duration reads back."""
+    if duration is None:
+        return "forever"
+    for unit, length in sorted(_UNITS.items(), key=lambda item: -item[1]):
+        if duration % length == 0 and duration >= length:
+            return f"{duration // length}{unit}"
+    return "0s"

@@ -1,0 +1,143 @@
+"""What an operator sees from outside: metrics, and one structured log line a request."""
+
+import asyncio
+import sys
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any, Literal
+
+import msgspec
+import structlog
+from prometheus_client import Counter, Gauge, Histogram
+
+LogFormat = Literal["auto", "json", "console"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+_FINE = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+REQUESTS = Counter("callhouse_requests_total", "Requests answered.", ["method", "route", "status"])
+REQUEST_SECONDS = Histogram(
+    "callhouse_request_seconds", "Time from request to the last byte of its answer.", ["route"], buckets=_FINE
+)
+IN_FLIGHT = Gauge("callhouse_requests_in_flight", "Requests being answered.")
+INGESTED = Counter(
+    "callhouse_ingest_records_total",
+    "Records received, by outcome: accepted, repeated (accepted, changed nothing) or rejected.",
+    ["source", "outcome"],
+)
+EXPIRED_EVENTS = Counter("callhouse_ingest_expired_events_total", "Events left out for their age.")
+BATCH_SIZE = Histogram(
+    "callhouse_store_batch_records", "Records in a commit.", buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500)
+)
+STORE_SECONDS = Histogram("callhouse_store_seconds", "Time in the store, by operation.", ["operation"], buckets=_FINE)
+QUEUE_DEPTH = Gauge("callhouse_ingest_queue_records", "Records on their way to the disk.")
+STORED_ROWS = Gauge("callhouse_store_rows", "Rows stored, by table.", ["table"])
+STORED_BYTES = Gauge("callhouse_store_bytes", "Bytes on disk.")
+HORIZON = Gauge(
+    "callhouse_retention_horizon_timestamp_seconds", "Start of the oldest call and end of the oldest log.", ["kind"]
+)
+EXPIRED_ROWS = Counter("callhouse_retention_removed_rows_total", "Rows removed for their age.")
+AUTH_FAILURES = Counter("callhouse_authentication_failures_total", "Requests with missing or wrong credentials.")
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("callhouse")
+
+
+def configure_logging(log_format: LogFormat, level: LogLevel) -> None:
+    """Write log lines to standard error: JSON for machines, colours for a terminal; ``auto`` looks which it is."""
+    console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
+    rank = {"debug": 10, "info": 20, "warning": 30, "error": 40}[level]
+    shared: list[Any] = [structlog.contextvars.merge_contextvars, structlog.processors.add_log_level]
+    if console:
+        processors = [
+            *shared,
+            structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
+            structlog.dev.ConsoleRenderer(),
+        ]
+        factory: Any = structlog.PrintLoggerFactory(sys.stderr)
+    else:
+        processors = [
+            *shared,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(serializer=_json),
+        ]
+        factory = structlog.BytesLoggerFactory(sys.stderr.buffer)
+    structlog.configure(
+        processors=processors,
+        wrapper_class=structlog.make_filtering_bound_logger(rank),
+        logger_factory=factory,
+        cache_logger_on_first_use=True,
+    )
+
+
+def _json(fields: dict[str, Any], **_: Any) -> bytes:
+    return msgspec.json.encode(fields, enc_hook=str)
+
+
+class Access:
+    """ASGI middleware around the whole application: counts, times and logs each request, and refuses too many at once.
+
+    ``scope["callhouse.account"]`` is logged when the application sets it. *overloaded* answers a request that comes
+    while *max_in_flight* others are being answered.
+    """
+
+    def __init__(self, app: ASGIApp, max_in_flight: int, overloaded: ASGIApp) -> None:
+        self._app = app
+        self._max_in_flight = max_in_flight
+        self._overloaded = overloaded
+        self._in_flight = 0
+        self._children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = time.perf_counter()
+        status = 0
+
+        async def watched_send(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        self._in_flight += 1
+        IN_FLIGHT.set(self._in_flight)
+        outcome = "done"
+        try:
+            app = self._app if self._in_flight <= self._max_in_flight else self._overloaded
+            await app(scope, receive, watched_send)
+        except asyncio.CancelledError:
+            outcome = "client_gone"
+            raise
+        finally:
+            self._in_flight -= 1
+            IN_FLIGHT.set(self._in_flight)
+            self._record(scope, status, time.perf_counter() - began, outcome)
+
+    def _record(self, scope: Scope, status: int, seconds: float, outcome: str) -> None:
+        # Unknown paths share one label: a scanner must not grow the metrics.
+        route = scope.get("path_template") or "none"
+        key = (scope["method"] if route != "none" else "any", route, status)
+        if key not in self._children:
+            self._children[key] = (REQUESTS.labels(*key), REQUEST_SECONDS.labels(route))
+        requests, histogram = self._children[key]
+        requests.inc()
+        histogram.observe(seconds)
+        client = scope.get("client")
+        log.info(
+            "http.request",
+            method=scope["method"],
+            path=scope["path"],
+            status=status,
+            ms=round(seconds * 1000, 2),
+            client=client[0] if client else None,
+            account=scope.get("callhouse.account"),
+            outcome=outcome,
+        )

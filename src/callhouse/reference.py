@@ -1,0 +1,135 @@
+"""What the OpenAPI document says of every operation, so that no route repeats it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import msgspec
+from litestar.enums import HttpMethod
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import (
+    Example,
+    OpenAPI,
+    OpenAPIHeader,
+    OpenAPIMediaType,
+    OpenAPIResponse,
+    Operation,
+    Parameter,
+    Schema,
+)
+from litestar.openapi.spec.enums import OpenAPIType
+from litestar.params import BodyKwarg
+
+from callhouse.render import JSON, XML, XML_DECLARATION, xml_element
+
+SECURITY = [{"basic": []}]
+
+Failures = Mapping[int, tuple[str, msgspec.Struct]]
+"""The failures of an operation by status: when it is answered, and an example of the body, which tells its type."""
+
+
+def _header(description: str, kind: OpenAPIType, *, required: bool) -> OpenAPIHeader:
+    return OpenAPIHeader(
+        name="", param_in="header", description=description, schema=Schema(type=kind), required=required
+    )
+
+
+_RETRY_AFTER = {"Retry-After": _header("Seconds to wait before trying again.", OpenAPIType.INTEGER, required=True)}
+_HEADERS = {
+    "401": {"WWW-Authenticate": _header("How to authenticate: HTTP Basic.", OpenAPIType.STRING, required=True)},
+    "405": {"Allow": _header("The methods that this path answers.", OpenAPIType.STRING, required=True)},
+    "429": _RETRY_AFTER,
+    "503": _RETRY_AFTER,
+}
+_IGNORED = {
+    "X-Ignored-Parameters": _header(
+        "The query parameters that were sent and are not known, if any.", OpenAPIType.STRING, required=False
+    )
+}
+
+
+@dataclass
+class JsonOperation(Operation):
+    """An operation whose failures carry the headers that go with their status."""
+
+    def __post_init__(self) -> None:
+        for status, response in self.documented():
+            response.headers = {**(response.headers or {}), **_HEADERS.get(status, {})}
+        for parameter in self.parameters or []:
+            if isinstance(parameter, Parameter) and isinstance(parameter.schema, Schema):
+                _plain(parameter.schema)
+                if parameter.schema.examples:
+                    # Swagger UI fills its form with this one, and not with the schema's.
+                    parameter.example, parameter.schema.examples = parameter.schema.examples[0], None
+
+    def documented(self) -> list[tuple[str, OpenAPIResponse]]:
+        """The answers by status."""
+        return [(s, r) for s, r in (self.responses or {}).items() if isinstance(r, OpenAPIResponse)]
+
+
+@dataclass
+class JsonOrXmlOperation(JsonOperation):
+    """A reading operation of a wire API: in XML too when the client prefers that, in the same shape."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for status, response in self.documented():
+            if status == "200":
+                response.headers = {**(response.headers or {}), **_IGNORED}
+            if response.content and JSON in response.content:
+                response.content[XML] = _as_xml(response.content[JSON])
+
+
+def _as_xml(media_type: OpenAPIMediaType) -> OpenAPIMediaType:
+    [example] = (media_type.examples or {}).values()
+    assert isinstance(example, Example)
+    text = XML_DECLARATION.decode() + xml_element("result", example.value)
+    return OpenAPIMediaType(schema=media_type.schema, example=text)
+
+
+def _plain(schema: Schema) -> None:
+    """Make the *schema* of an optional parameter say what may be sent: a parameter is absent or it is text, never null."""
+    if schema.one_of:
+        [only] = [s for s in schema.one_of if isinstance(s, Schema) and s.type != OpenAPIType.NULL]
+        schema.type, schema.one_of = schema.type or only.type, None
+
+
+def answers(kind: Any, description: str, example: Any, failures: Failures) -> dict[int, ResponseSpec]:
+    """The answers of an operation: what its success is and looks like, and its failures."""
+    documented = {200: _answer(kind, description, example)}
+    for status, (when, body) in failures.items():
+        documented[status] = _answer(_named(type(body)), when, msgspec.to_builtins(body))
+    return documented
+
+
+def _answer(kind: Any, description: str, example: Any) -> ResponseSpec:
+    return ResponseSpec(kind, description=description, generate_examples=False, examples=[Example(value=example)])
+
+
+def _named(body: type) -> Any:
+    # Each API calls its body ErrorBody; without this the document would name them by their modules.
+    *_, owner, _ = body.__module__.split(".")
+    return Annotated[body, BodyKwarg(schema_component_key=f"{owner}_error".title().replace("_", ""))]
+
+
+def operation(
+    operation_id: str, tag: str, summary: str, description: str, responses: dict[int, ResponseSpec], kind: type
+) -> dict[str, Any]:
+    """The keywords of a route handler that document it."""
+    return {
+        # A handler that answers HEAD too has an operation for each; that one is left out again by complete().
+        "operation_id": lambda _, method, __: operation_id if method != HttpMethod.HEAD else f"{operation_id}_head",
+        "tags": [tag],
+        "summary": summary,
+        "description": description,
+        "responses": responses,
+        "operation_class": kind,
+        "security": SECURITY,
+    }
+
+
+def complete(document: OpenAPI, schemas: Mapping[str, Any]) -> None:
+    """Put *schemas* beside those of the answers, and take out HEAD, which only repeats GET."""
+    document.components.schemas = {**(document.components.schemas or {}), **schemas}
+    for path in (document.paths or {}).values():
+        path.head = None

@@ -1,0 +1,110 @@
+"""What more than one wire API needs to read a request and to write JSON and XML."""
+
+import re
+from typing import Any
+from urllib.parse import quote
+from xml.sax.saxutils import escape
+
+from litestar import Request
+from litestar.datastructures import MultiDict
+
+from callhouse.errors import BadParameter
+from callhouse.model.instant import MAX_SECONDS, SECOND
+
+JSON = "application/json"
+XML = "application/xml"
+XML_DECLARATION = b'<?xml version="1.0"?>\n'
+
+# What XML 1.0 cannot hold at all, not even as a reference; see https://www.w3.org/TR/xml/#charsets.
+_NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+_NOT_A_NAME = re.compile(r"[^\w.\-]", re.ASCII)
+_INTEGER = re.compile(r"[+-]?\d{1,18}", re.ASCII)
+_Q = re.compile(r"q\s*=\s*([01](?:\.\d{0,3})?)\s*", re.ASCII)
+
+
+def wants_xml(request: Request[Any, Any, Any]) -> bool:
+    """Whether the client likes ``application/xml`` best; everything else, known or not, gets JSON.
+
+    Of the media ranges with the highest q the first that is JSON or XML decides.
+    """
+    best, xml = 0.0, False
+    for media_range in request.headers.get("accept", "").split(","):
+        name, *parameters = (part.strip().lower() for part in media_range.split(";"))
+        q = 1.0
+        for parameter in parameters:
+            if match := _Q.fullmatch(parameter):
+                q = float(match[1])
+        if q > best:
+            best, xml, decided = q, name == XML, name in {XML, JSON}
+        elif q == best and q > 0 and not decided:
+            xml, decided = name == XML, name in {XML, JSON}
+    return xml
+
+
+def xml_text(text: str) -> str:
+    """*text* between two tags: nothing trimmed, what XML forbids replaced by U+FFFD."""
+    # A raw carriage return would come back as a line feed.
+    return escape(_NOT_XML.sub("\ufffd", text), {"\r": "&#13;"})
+
+
+def xml_element(name: str, value: Any) -> str:
+    """*value*, as JSON knows it, as an element; a list's members are ``<item>``s.
+
+    A name that XML does not allow becomes one that it does: other characters turn into ``_``.
+    """
+    tag = name if name.isascii() and name.isidentifier() else _xml_name(name)
+    if isinstance(value, str):
+        content = xml_text(value)
+    elif value is True:
+        content = "true"
+    elif value is False:
+        content = "false"
+    elif value is None:
+        content = ""
+    elif isinstance(value, dict):
+        content = "".join([xml_element(key, member) for key, member in value.items()])
+    elif isinstance(value, list):
+        content = "".join([xml_element("item", member) for member in value])
+    else:
+        content = str(value)
+    return f"<{tag}>{content}</{tag}>"
+
+
+def _xml_name(name: str) -> str:
+    name = _NOT_A_NAME.sub("_", name)
+    return name if name[:1].isalpha() or name[:1] == "_" else f"_{name}"
+
+
+def seconds(name: str, value: str) -> int:
+    """The milliseconds of an instant given in epoch seconds. Raises BadParameter."""
+    if not value.isascii() or not value.isdigit():
+        raise BadParameter(name, value, "whole seconds since 1970 in UTC")
+    if len(value) == 13:
+        raise BadParameter(name, value, "seconds since 1970, and this looks like milliseconds: seconds expected")
+    if len(value) > 18 or int(value) >= MAX_SECONDS:
+        raise BadParameter(name, value, f"seconds since 1970, from 0 to {MAX_SECONDS - 1}")
+    return int(value) * SECOND
+
+
+def window(start: str, end: str) -> tuple[int, int]:
+    """The milliseconds of a window given by two path segments in epoch seconds. Raises BadParameter."""
+    since, until = seconds("start", start), seconds("end", end)
+    if since >= until:
+        raise BadParameter("end", end, f"a time after start ({start})")
+    return since, until
+
+
+def integer(name: str, value: str | None, default: int, low: int, high: int) -> int:
+    """A whole number from *low* to *high*; *default* when absent or empty. Never clamped. Raises BadParameter."""
+    if not value:
+        return default
+    if not _INTEGER.fullmatch(value) or not low <= int(value) <= high:
+        raise BadParameter(name, value, f"a whole number from {low} to {high}")
+    return int(value)
+
+
+def ignored_parameters(query: MultiDict[Any], known: frozenset[str]) -> dict[str, str]:
+    """The header that names the query parameters that were not *known*; no header when all were."""
+    unknown = sorted({name for name in query if name not in known})
+    # Percent-encoding keeps a name from ending the header; the length is bounded as proxies bound it.
+    return {"X-Ignored-Parameters": ", ".join(quote(name[:100]) for name in unknown[:20])} if unknown else {}

@@ -1,0 +1,189 @@
+"""What an operator may set: defaults, then a TOML file, then the environment, then flags; the later one wins."""
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+import msgspec
+
+from callhouse.errors import SettingsError
+from callhouse.ingest.limits import IngestLimits
+from callhouse.model.account import Retention
+from callhouse.model.instant import format_duration, parse_duration
+from callhouse.observability import LogFormat, LogLevel
+
+ENVIRONMENT_PREFIX = "CALLHOUSE_"
+NOT_SETTINGS = ("CALLHOUSE_CONFIG", "CALLHOUSE_TEST_")
+"""Beginnings of variables of ours that are no settings."""
+
+
+class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    host: str = "127.0.0.1"
+    port: int = 8080
+    max_in_flight: int = 1_000
+
+
+class StoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    data: str = "callhouse-data"
+
+
+class RetentionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    details: str = "5d"
+    sessions: str = "1y"
+    plivo: str = "90d"
+    quarantine: str = "30d"
+
+    def parsed(self) -> Retention:
+        """The same in milliseconds. Raises SettingsError."""
+        durations = {}
+        for name in self.__struct_fields__:
+            try:
+                durations[name] = parse_duration(getattr(self, name))
+            except ValueError as error:
+                raise SettingsError(f"retention.{name}: {error}.") from None
+        return Retention(**durations)
+
+
+class LogSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    format: LogFormat = "auto"
+    level: LogLevel = "info"
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    server: ServerSettings = ServerSettings()
+    store: StoreSettings = StoreSettings()
+    retention: RetentionSettings = RetentionSettings()
+    ingest: IngestLimits = IngestLimits()
+    log: LogSettings = LogSettings()
+
+
+HELP = {
+    "server.host": "Address to listen on.",
+    "server.port": "Port to listen on; 0 takes a free one.",
+    "server.max_in_flight": "Requests answered at once; one more gets 429.",
+    "store.data": "Directory of the store; made when it does not exist.",
+    "retention.details": "How long a call's log is kept, from the call's end.",
+    "retention.sessions": "How long a call is kept for the DEV view, from its start.",
+    "retention.plivo": "How long a call is kept for the Plivo view, from its start.",
+    "retention.quarantine": "How long a refused record is kept, from its arrival.",
+    "ingest.max_body": "Bytes of a request's body, as sent and after decompression.",
+    "ingest.max_record": "Bytes of one record.",
+    "ingest.max_depth": "How deep the arrays and objects of a record may nest.",
+    "ingest.max_events": "Events of one call, all that were sent for it together.",
+    "log.format": "`json`, `console`, or `auto`: console on a terminal.",
+    "log.level": "`debug`, `info`, `warning` or `error`; `info` logs each request.",
+}
+"""What each setting is; docs/settings.md is made of it."""
+
+
+class InForce(msgspec.Struct, frozen=True):
+    """A setting's value as text, and where it came from."""
+
+    key: str
+    value: str
+    origin: str
+
+
+def load(file: Path | None, environment: Mapping[str, str], flags: Mapping[str, str]) -> tuple[Settings, list[InForce]]:
+    """The settings in force, and for each where it came from. *flags* are by dotted key, as ``retention.details``.
+
+    Raises SettingsError for a key that does not exist and for a value that is not of its kind.
+    """
+    chosen: dict[str, tuple[Any, str]] = {key: (value, "default") for key, value, _ in _fields()}
+    for key, value in _file_values(file):
+        _choose(chosen, key, value, str(file))
+    variables = {variable_of(key): key for key in chosen}
+    for variable, text in sorted(environment.items()):
+        if variable.startswith(ENVIRONMENT_PREFIX) and not variable.startswith(NOT_SETTINGS):
+            _choose(chosen, variables.get(variable, variable), text, variable)
+    for key, text in flags.items():
+        _choose(chosen, key, text, "command line")
+    tree: dict[str, dict[str, Any]] = {}
+    for key, (value, origin) in chosen.items():
+        section, _, name = key.partition(".")
+        tree.setdefault(section, {})[name] = _checked(key, value, origin)
+    settings = msgspec.convert(tree, Settings)
+    settings.retention.parsed()
+    return settings, [InForce(key, str(tree[s][n]), o) for key, (_, o) in chosen.items() for s, n in [key.split(".")]]
+
+
+def variable_of(key: str) -> str:
+    """The environment variable of a setting: ``CALLHOUSE_RETENTION_DETAILS`` for ``retention.details``."""
+    return ENVIRONMENT_PREFIX + key.replace(".", "_").upper()
+
+
+def document() -> str:
+    """docs/settings.md."""
+    rows = [f"| `{key}` | `{variable_of(key)}` | `{value}` | {HELP[key]} |" for key, value, _ in _fields()]
+    return "\n".join(
+        [
+            "# Settings",
+            "",
+            "Each setting has a default, which a TOML file (`--config FILE`, or the variable `CALLHOUSE_CONFIG`)",
+            "overrides, which the environment overrides, which a flag overrides: `--set KEY=VALUE`, or `--host`,",
+            "`--port` and `--data` for the three that are set most. A key that does not exist is an error.",
+            "`callhouse config` prints what is in force and where each value came from.",
+            "",
+            "| key | environment variable | default | meaning |",
+            "| --- | --- | --- | --- |",
+            *rows,
+            "",
+            "Durations are a number and `s`, `m`, `h`, `d`, `w` or `y` (365 days), or `forever`. In TOML:",
+            "",
+            "```toml",
+            "[retention]",
+            f'details = "{format_duration(parse_duration("30d"))}"',
+            "```",
+            "",
+            "An account may have a retention of its own, longer or shorter: `callhouse accounts set ID --retention",
+            "details=forever`.",
+            "",
+        ]
+    )
+
+
+def _fields() -> Iterator[tuple[str, Any, Any]]:
+    for section in msgspec.structs.fields(Settings):
+        for field in msgspec.structs.fields(section.type):
+            yield f"{section.name}.{field.name}", field.default, field.type
+
+
+def _file_values(file: Path | None) -> Iterator[tuple[str, Any]]:
+    if file is None:
+        return
+    try:
+        sections = tomllib.loads(file.read_text())
+    except OSError as error:
+        raise SettingsError(f"{file} cannot be read: {error.strerror}.") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{file} is no TOML: {error}.") from None
+    for section, values in sections.items():
+        if not isinstance(values, dict):
+            raise SettingsError(f"{file}: {section} stands outside any section; known keys are {_known()}.")
+        for name, value in values.items():
+            yield f"{section}.{name}", value
+
+
+def _choose(chosen: dict[str, tuple[Any, str]], key: str, value: Any, origin: str) -> None:
+    if key not in chosen:
+        raise SettingsError(f"{origin}: there is no setting {key}; known keys are {_known()}.")
+    chosen[key] = (value, origin)
+
+
+def _checked(key: str, value: Any, origin: str) -> Any:
+    [kind] = [kind for name, _, kind in _fields() if name == key]
+    try:
+        converted = msgspec.convert(value, kind, strict=False)
+    except msgspec.ValidationError:
+        expected = "one of " + ", ".join(get_args(kind)) if get_origin(kind) is Literal else f"{kind.__name__} expected"
+        raise SettingsError(f"{key} is {value!r} ({origin}): {expected}.") from None
+    if isinstance(converted, int) and (converted < 0 or (converted == 0 and key != "server.port")):
+        raise SettingsError(f"{key} is {value!r} ({origin}): a positive number expected.")
+    if key == "server.port" and converted > 65_535:
+        raise SettingsError(f"{key} is {value!r} ({origin}): a port number up to 65535 expected.")
+    return converted
+
+
+def _known() -> str:
+    return ", ".join(key for key, _, _ in _fields())

@@ -1,0 +1,145 @@
+"""The store: accounts, calls, their logs and the quarantine. Which engine holds them is known in this package alone."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from callhouse.model.account import Account, Retention
+from callhouse.model.record import Outcome, Record
+from callhouse.observability import BATCH_SIZE, STORE_SECONDS
+from callhouse.store import expiry, logs
+from callhouse.store.accounts import Accounts
+from callhouse.store.batcher import Batcher
+from callhouse.store.calls import Calls
+from callhouse.store.engine import Engine, Reader, Transaction
+from callhouse.store.logs import LogCodec
+from callhouse.store.quarantine import Quarantine
+from callhouse.store.sqlite import SQLite
+from callhouse.store.writer import BatchWriter
+
+BATCH_RECORDS = 500
+MAX_WAITING_RECORDS = 20_000
+
+_PROBE = """
+INSERT INTO meta (name, value) VALUES ('probe', :now) ON CONFLICT (name) DO UPDATE SET value = excluded.value
+"""
+_STATISTICS = {
+    "calls": "SELECT coalesce(sum(calls), 0) FROM call_counts WHERE width = 768",
+    "logs": "SELECT count(*) FROM logs",
+    "waiting_events": "SELECT count(*) FROM waiting_events",
+    "quarantine": "SELECT count(*) FROM quarantine",
+}
+_OLDEST_CALL = "SELECT min(bucket) FROM call_counts WHERE width = 1 AND account_id = :account_id"
+_OLDEST_LOG = "SELECT min(ended) FROM logs WHERE account_id = :account_id"
+
+
+class Statistics(msgspec.Struct, frozen=True):
+    """What the store holds: *rows* by table, *bytes* on disk, the oldest call and log in ms (None: there is none)."""
+
+    rows: dict[str, int]
+    bytes: int
+    oldest_call: int | None
+    oldest_log: int | None
+
+
+class Store:
+    """All that Callhouse keeps. Made by open_store; use it on the event loop that opened it."""
+
+    def __init__(self, engine: Engine, retention: Retention, clock: Callable[[], int], max_events: int) -> None:
+        self._engine = engine
+        self._codec = LogCodec()
+        self._retention = retention
+        self._max_events = max_events
+        self.clock = clock
+        self.accounts = Accounts(engine, retention, clock)
+        self.calls = Calls(engine, self._codec)
+        self.quarantine = Quarantine(engine)
+        self._batcher: Batcher[Record, Outcome] = Batcher(
+            self.load, batch_items=BATCH_RECORDS, max_waiting=MAX_WAITING_RECORDS, on_batch=BATCH_SIZE.observe
+        )
+
+    async def start(self) -> None:
+        await self.accounts.load_key()
+        await self._engine.quick(self._codec.load)
+
+    @property
+    def waiting(self) -> int:
+        """Records on their way to the disk."""
+        return self._batcher.waiting
+
+    async def ingest(self, records: Sequence[Record]) -> list[Outcome]:
+        """Keep *records*, together with what others send at the same time; an outcome for each once all are on disk.
+
+        Raises Busy when too much is waiting and StoreUnavailable when the store cannot write.
+        """
+        return await self._batcher.submit(records)
+
+    async def load(self, records: Sequence[Record]) -> list[Outcome]:
+        """Keep *records* in one transaction of their own: for loading in bulk."""
+
+        def work(tx: Transaction) -> list[Outcome]:
+            return BatchWriter(tx, self._codec, now=self.clock(), max_events=self._max_events).write(records)
+
+        with STORE_SECONDS.labels("write").time():
+            return await self._engine.write(work)
+
+    async def replay(self, record: Record, entry_id: int) -> Outcome:
+        """Try a quarantined record again; it leaves the quarantine when it is kept, in the same transaction."""
+
+        def work(tx: Transaction) -> Outcome:
+            [outcome] = BatchWriter(tx, self._codec, now=self.clock(), max_events=self._max_events).write([record])
+            if outcome.refusal is None:
+                tx.each("DELETE FROM quarantine WHERE id = :id", [{"id": entry_id}])
+            return outcome
+
+        return await self._engine.write(work)
+
+    async def expire(self, account: Account) -> int:
+        """Remove a chunk of what *account* keeps no longer; rows removed."""
+        return await self._engine.write(lambda tx: expiry.expire_account(tx, account, self.clock()))
+
+    async def expire_quarantine(self) -> int:
+        """Remove a chunk of the refused records that are older than their retention; rows removed."""
+        if self._retention.quarantine is None:
+            return 0
+        before = self.clock() - self._retention.quarantine
+        return await self._engine.write(lambda tx: expiry.expire_quarantine(tx, before))
+
+    async def train(self) -> bool:
+        """Train the dictionary of the logs when it is time; whether it was."""
+        return not self._codec.has_dictionary and await self._engine.write(lambda tx: logs.train(tx, self._codec))
+
+    async def probe(self) -> None:
+        """Return once something was written and is on disk; raises StoreUnavailable otherwise."""
+        await self._engine.write(lambda tx: tx.each(_PROBE, [{"now": str(self.clock())}]))
+
+    async def statistics(self) -> Statistics:
+        """What the store holds, counted now; takes longer the more logs there are."""
+        accounts = [account.id for account in await self.accounts.all()]
+
+        def oldest(reader: Reader, sql: str) -> int | None:
+            found = [reader.rows(sql, {"account_id": account_id})[0][0] for account_id in accounts]
+            return min((value for value in found if value is not None), default=None)
+
+        def work(reader: Reader) -> Statistics:
+            rows = {table: int(reader.rows(sql, {})[0][0]) for table, sql in _STATISTICS.items()}
+            hour = oldest(reader, _OLDEST_CALL)
+            return Statistics(rows, 0, None if hour is None else hour * 3_600_000, oldest(reader, _OLDEST_LOG))
+
+        counted = await self._engine.read(work)
+        return msgspec.structs.replace(counted, bytes=await self._engine.size())
+
+    async def close(self) -> None:
+        """Write what is waiting and let go of the database."""
+        await self._batcher.drain()
+        await self._engine.close()
+
+
+async def open_store(
+    directory: Path, *, retention: Retention, clock: Callable[[], int], max_events: int = 10_000
+) -> Store:
+    """Open the store in *directory*, made when there is none. Raises StoreUnavailable when it cannot be used."""
+    store = Store(SQLite(directory), retention, clock, max_events)
+    await store.start()
+    return store

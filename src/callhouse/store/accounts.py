@@ -1,0 +1,233 @@
+"""Accounts and their credentials. Secrets leave the store once, when they are made; it keeps only their hashes."""
+
+import hashlib
+import hmac
+import secrets
+import string
+from collections.abc import Callable
+from typing import Literal
+
+import argon2
+import msgspec
+
+from callhouse.errors import CallhouseError
+from callhouse.model.account import Account, Plan, Retention, RetentionOverride
+from callhouse.model.instant import parse_duration
+from callhouse.store.engine import Engine, Reader, Row, Transaction
+
+CredentialKind = Literal["fuse", "dev", "plivo"]
+
+_ALPHABET = string.ascii_letters + string.digits
+_AUTH_ID_ALPHABET = string.ascii_uppercase + string.digits
+
+_COLUMNS = """
+id, email, login, auth_id, plan, active, timezone, parent_id, created,
+retention_details, retention_sessions, retention_plivo
+"""
+_LIST = f"SELECT {_COLUMNS} FROM accounts ORDER BY id"  # noqa: S608
+_GET = f"SELECT {_COLUMNS} FROM accounts WHERE id = :id"  # noqa: S608
+_INSERT = """
+INSERT INTO accounts (email, login, auth_id, plan, active, timezone, parent_id, created)
+VALUES (:email, :login, :auth_id, :plan, 1, :timezone, :parent_id, :created) RETURNING id
+"""
+_SET_ACTIVE = "UPDATE accounts SET active = :active WHERE id = :id"
+_SET_RETENTION = """
+UPDATE accounts SET retention_details = :details, retention_sessions = :sessions, retention_plivo = :plivo
+WHERE id = :id
+"""
+_SET_TIMEZONE = "UPDATE accounts SET timezone = :timezone WHERE id = :id"
+_TAKEN = "SELECT 1 FROM credentials WHERE kind = :kind AND name = :name"
+_PUT_CREDENTIAL = """
+INSERT INTO credentials (kind, name, account_id, hash) VALUES (:kind, :name, :account_id, :hash)
+ON CONFLICT (kind, name) DO UPDATE SET hash = excluded.hash
+"""
+_CREDENTIAL = f"""
+SELECT c.hash, {", ".join("a." + c.strip() for c in _COLUMNS.split(","))}
+FROM credentials AS c JOIN accounts AS a ON a.id = c.account_id WHERE c.kind = :kind AND c.name = :name
+"""  # noqa: S608
+_META = "SELECT value FROM meta WHERE name = :name"
+_PUT_META = "INSERT INTO meta (name, value) VALUES (:name, :value) ON CONFLICT (name) DO NOTHING"
+
+slow_hasher = argon2.PasswordHasher()
+
+
+class AccountError(CallhouseError):
+    """An account that cannot be made or found; the message is for the operator."""
+
+
+class Secrets(msgspec.Struct, frozen=True, kw_only=True):
+    """The secrets of an account in the clear, for showing once. None for an API that the account does not use."""
+
+    developer_key: str
+    password: str | None
+    auth_token: str
+
+
+class Credential(msgspec.Struct, frozen=True):
+    """What is stored of a credential: the account it opens and the hash of its secret."""
+
+    account: Account
+    hash: str
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether checking takes a deliberate tenth of a second, because a person may have chosen the secret."""
+        return self.hash.startswith("$argon2")
+
+
+class Accounts:
+    """The accounts of a store. *retention* is the server's, for accounts that wish nothing else."""
+
+    def __init__(self, engine: Engine, retention: Retention, clock: Callable[[], int]) -> None:
+        self._engine = engine
+        self._retention = retention
+        self._clock = clock
+        self._key = b""
+
+    async def create(
+        self, *, email: str, login: str | None, plan: Plan, timezone: str, parent_id: int | None
+    ) -> tuple[Account, Secrets]:
+        """Make an account and its secrets. Raises AccountError when a name is taken or the parent is unknown."""
+        new = _new_secrets(login)
+        hashes = self._hashes(new)
+        prefix = "MA" if parent_id is None else "SA"
+        auth_id = prefix + "".join(secrets.choice(_AUTH_ID_ALPHABET) for _ in range(18))
+        names = {"fuse": email.lower(), "dev": login, "plivo": auth_id}
+
+        def work(tx: Transaction) -> int:
+            if parent_id is not None:
+                parent = tx.rows(_GET, {"id": parent_id})
+                if not parent:
+                    raise AccountError(f"There is no account {parent_id} to be the parent.")
+                if _account(parent[0], self._retention).parent_id is not None:
+                    raise AccountError(f"Account {parent_id} is itself a subaccount and cannot be a parent.")
+            for kind, name in names.items():
+                if name is not None and tx.rows(_TAKEN, {"kind": kind, "name": name}):
+                    raise AccountError(f"{name} is taken by another account.")
+            row = {
+                "email": email,
+                "login": login,
+                "auth_id": auth_id,
+                "plan": plan,
+                "timezone": timezone,
+                "parent_id": parent_id,
+                "created": self._clock(),
+            }
+            [(account_id,)] = tx.each(_INSERT, [row])
+            tx.each(_PUT_CREDENTIAL, _credential_rows(account_id, names, hashes))
+            return int(account_id)
+
+        return await self.get(await self._engine.write(work)), new
+
+    async def rotate(self, account_id: int) -> tuple[Account, Secrets]:
+        """Replace all secrets of an account at once. Raises AccountError for an unknown id."""
+        account = await self.get(account_id)
+        new = _new_secrets(account.login)
+        hashes = self._hashes(new)
+        names = {"fuse": account.email.lower(), "dev": account.login, "plivo": account.auth_id}
+        await self._engine.write(lambda tx: tx.each(_PUT_CREDENTIAL, _credential_rows(account_id, names, hashes)))
+        return account, new
+
+    async def all(self) -> list[Account]:
+        rows = await self._engine.quick(lambda reader: reader.rows(_LIST, {}))
+        return [_account(row, self._retention) for row in rows]
+
+    async def get(self, account_id: int) -> Account:
+        """Raises AccountError for an unknown id."""
+        rows = await self._engine.quick(lambda reader: reader.rows(_GET, {"id": account_id}))
+        if not rows:
+            raise AccountError(f"There is no account {account_id}; `callhouse accounts list` shows those there are.")
+        return _account(rows[0], self._retention)
+
+    async def set_active(self, account_id: int, *, active: bool) -> Account:
+        """Switch an account on or off. Raises AccountError for an unknown id."""
+        await self.get(account_id)
+        await self._engine.write(lambda tx: tx.each(_SET_ACTIVE, [{"id": account_id, "active": int(active)}]))
+        return await self.get(account_id)
+
+    async def change(self, account_id: int, *, timezone: str | None, retention: RetentionOverride | None) -> Account:
+        """Set what is not None. Raises AccountError for an unknown id."""
+        await self.get(account_id)
+
+        def work(tx: Transaction) -> None:
+            if timezone is not None:
+                tx.each(_SET_TIMEZONE, [{"id": account_id, "timezone": timezone}])
+            if retention is not None:
+                tx.each(_SET_RETENTION, [{"id": account_id, **msgspec.structs.asdict(retention)}])
+
+        await self._engine.write(work)
+        return await self.get(account_id)
+
+    async def credential(self, kind: CredentialKind, name: str) -> Credential | None:
+        """The credential of that name; fuse's names are e-mail addresses, whose case does not matter."""
+        key = {"kind": kind, "name": name.lower() if kind == "fuse" else name}
+        rows = await self._engine.quick(lambda reader: reader.rows(_CREDENTIAL, key))
+        return Credential(_account(rows[0][1:], self._retention), rows[0][0]) if rows else None
+
+    def matches_fast(self, stored: str, secret: str) -> bool:
+        """Whether *secret* is the generated one whose hash is *stored*, in constant time."""
+        return hmac.compare_digest(stored, self._fast_hash(secret))
+
+    def _fast_hash(self, secret: str) -> str:
+        return hashlib.blake2b(secret.encode(), key=self._key, digest_size=32).hexdigest()
+
+    def _hashes(self, new: Secrets) -> dict[str, str | None]:
+        return {
+            "fuse": self._fast_hash(new.developer_key),
+            "dev": None if new.password is None else slow_hasher.hash(new.password),
+            "plivo": self._fast_hash(new.auth_token),
+        }
+
+    async def load_key(self) -> None:
+        """Make or read the key of the fast hash; it lies in the store so that a backup is whole."""
+
+        def find(reader: Reader) -> bytes | None:
+            rows = reader.rows(_META, {"name": "credential_key"})
+            return bytes(rows[0][0]) if rows else None
+
+        def make(tx: Transaction) -> bytes:
+            tx.each(_PUT_META, [{"name": "credential_key", "value": secrets.token_bytes(32)}])
+            return bytes(tx.rows(_META, {"name": "credential_key"})[0][0])
+
+        known = await self._engine.quick(find)
+        self._key = known if known is not None else await self._engine.write(make)
+
+
+def _new_secrets(login: str | None) -> Secrets:
+    def random(length: int) -> str:
+        return "".join(secrets.choice(_ALPHABET) for _ in range(length))
+
+    return Secrets(developer_key=random(32), password=None if login is None else random(20), auth_token=random(40))
+
+
+def _credential_rows(
+    account_id: int, names: dict[str, str | None], hashes: dict[str, str | None]
+) -> list[dict[str, str | int | None]]:
+    return [
+        {"kind": kind, "name": name, "account_id": account_id, "hash": hashes[kind]}
+        for kind, name in names.items()
+        if name is not None
+    ]
+
+
+def _account(row: Row, server: Retention) -> Account:
+    details, sessions, plivo = row[9:12]
+    retention = Retention(
+        details=server.details if details is None else parse_duration(details),
+        sessions=server.sessions if sessions is None else parse_duration(sessions),
+        plivo=server.plivo if plivo is None else parse_duration(plivo),
+        quarantine=server.quarantine,
+    )
+    return Account(
+        id=row[0],
+        email=row[1],
+        login=row[2],
+        auth_id=row[3],
+        plan=row[4],
+        active=bool(row[5]),
+        timezone=row[6],
+        parent_id=row[7],
+        created=row[8],
+        retention=retention,
+        override=RetentionOverride(details=details, sessions=sessions, plivo=plivo),
+    )

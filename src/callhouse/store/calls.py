@@ -1,0 +1,167 @@
+"""CallQuery → SQL → Page; and single calls and their logs."""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import msgspec
+
+from callhouse.model.number import number_key
+from callhouse.model.query import CallQuery, Page
+from callhouse.store import rollups
+from callhouse.store.engine import Engine, Reader, Row
+from callhouse.store.logs import LogCodec
+from callhouse.store.rollups import COMPLETE
+from callhouse.store.writer import COLUMNS, account_word
+
+SMALL_PAGE = 100
+"""A page of at most so many rows, found through the counts, is read without leaving the event loop."""
+
+DEEP_OFFSET = 500
+"""From here on the counts lead to a page faster than stepping over the calls before it."""
+
+CHUNK = 500
+"""Rows read at a time for a long page: between chunks no snapshot is held, however slow the client."""
+
+_EXPRESSIONS = {
+    **COLUMNS,
+    "id": "id",
+    "event_count": "event_count",
+    "direction": "coalesce(direction, 'inbound')",
+}
+
+_CLAUSES = f"account_id = :account_id AND {COMPLETE} AND started >= :since AND started < :until"
+_NEWEST_FIRST = "ORDER BY started DESC, session_id DESC LIMIT :limit"
+_COUNT_NUMBER = f"SELECT count(*) FROM calls WHERE {_CLAUSES} AND dest_key = :dest_key"  # noqa: S608
+
+_LOGS = """
+SELECT dictionary, document FROM logs
+WHERE account_id = :account_id AND call_id = :id AND ended >= :details_since
+"""
+_ONE = f"""
+SELECT id, ended FROM calls WHERE account_id = :account_id AND session_id = :session_id AND {COMPLETE}
+AND started >= :since
+"""  # noqa: S608
+
+
+class FoundLog(msgspec.Struct, frozen=True):
+    """A complete call's log as callhouse.model.log's document; None when it has none that is still shown."""
+
+    document: bytes | None
+
+
+class FoundCall(msgspec.Struct, frozen=True):
+    """What a search in the logs shows of a call."""
+
+    session_id: str
+    start: int
+    end: int
+    src: str | None
+    dest: str | None
+    application_name: str | None
+
+
+class Calls:
+    """The complete calls. A row holds the values of the fields asked for: those of Call, ``id`` and ``event_count``."""
+
+    def __init__(self, engine: Engine, codec: LogCodec) -> None:
+        self._engine = engine
+        self._codec = codec
+
+    async def page(self, query: CallQuery, fields: Sequence[str]) -> Page[Row]:
+        """The first rows of the page, and the exact total; rows beyond SMALL_PAGE are read by rest()."""
+        sql = _select(fields, query)
+        first = msgspec.structs.replace(query, limit=min(query.limit, CHUNK))
+
+        def work(reader: Reader) -> Page[Row]:
+            return Page(_rows(reader, sql, first), _total(reader, query))
+
+        if query.limit <= SMALL_PAGE and query.number is None:
+            return await self._engine.quick(work)
+        return await self._engine.read(work)
+
+    async def rest(self, query: CallQuery, fields: Sequence[str], last: Row) -> AsyncIterator[list[Row]]:
+        """The rows of the page that follow *last*, the last row of page(), in chunks.
+
+        *fields* must end in ``start`` and ``session_id``, which mark the place to go on from.
+        """
+        left = query.limit - CHUNK
+        sql = _select(fields, query, "AND (started, session_id) < (:last_start, :last_session)")
+        while left > 0:
+            chunk = msgspec.structs.replace(query, limit=min(left, CHUNK), offset=0)
+            place = {"last_start": last[-2], "last_session": last[-1]}
+            rows = await self._engine.read(lambda reader, c=chunk, p=place: _rows(reader, sql, c, p))  # type: ignore[misc]
+            if not rows:
+                return
+            yield rows
+            left -= len(rows)
+            last = rows[-1]
+
+    async def logs(self, account_id: int, call_ids: Sequence[int], details_since: int) -> list[bytes | None]:
+        """The document of each call's log, or None where it has none or the call ended before *details_since*."""
+
+        def work(reader: Reader) -> list[bytes | None]:
+            parameters = {"account_id": account_id, "details_since": details_since}
+            documents: list[bytes | None] = []
+            for call_id in call_ids:
+                found = reader.rows(_LOGS, {**parameters, "id": call_id})
+                documents.append(self._codec.decompress(reader, *found[0]) if found else None)
+            return documents
+
+        return await self._engine.read(work)
+
+    async def log(self, account_id: int, session_id: str, *, since: int, details_since: int) -> FoundLog | None:
+        """The log of a complete call that started at *since* or later; None when there is no such call."""
+
+        def work(reader: Reader) -> FoundLog | None:
+            parameters = {"account_id": account_id, "session_id": session_id, "since": since}
+            call = reader.rows(_ONE, parameters)
+            if not call:
+                return None
+            parameters = {"account_id": account_id, "id": call[0][0], "details_since": details_since}
+            found = reader.rows(_LOGS, parameters)
+            return FoundLog(self._codec.decompress(reader, *found[0]) if found else None)
+
+        return await self._engine.quick(work)
+
+    async def search(self, query: CallQuery, words: Sequence[str], details_since: int) -> list[FoundCall]:
+        """The newest calls of *query*'s window whose log holds all *words* and is still shown."""
+        sql = f"""
+        SELECT session_id, started, ended, src, dest, application_name FROM calls
+        WHERE {_CLAUSES} AND ended >= :details_since AND id IN ({{matches}}) {_NEWEST_FIRST} OFFSET :offset
+        """  # noqa: S608
+        parameters = _parameters(query, {"details_since": details_since})
+        terms = [account_word(query.account_id), *words]
+        rows = await self._engine.read(lambda reader: reader.calls_with_words(terms, parameters, sql))
+        return [FoundCall(*row) for row in rows]
+
+
+def _select(fields: Sequence[str], query: CallQuery, more: str = "") -> str:
+    columns = ", ".join(_EXPRESSIONS[field] for field in fields)
+    number = "" if query.number is None else "AND dest_key = :dest_key"
+    return f"SELECT {columns} FROM calls WHERE {_CLAUSES} {number} {more} {_NEWEST_FIRST} OFFSET :offset"  # noqa: S608
+
+
+def _parameters(query: CallQuery, more: dict[str, Any] | None = None) -> dict[str, Any]:
+    return {
+        "account_id": query.account_id,
+        "since": query.since,
+        "until": query.until,
+        "dest_key": None if query.number is None else number_key(query.number),
+        "limit": query.limit,
+        "offset": query.offset,
+        **(more or {}),
+    }
+
+
+def _rows(reader: Reader, sql: str, query: CallQuery, more: dict[str, Any] | None = None) -> list[Row]:
+    parameters = _parameters(query, more)
+    if query.offset >= DEEP_OFFSET and query.number is None:
+        until, offset = rollups.seek(reader, query.account_id, query.since, query.until, query.offset)
+        parameters.update(until=until, offset=offset)
+    return reader.rows(sql, parameters)
+
+
+def _total(reader: Reader, query: CallQuery) -> int:
+    if query.number is None:
+        return rollups.total(reader, query.account_id, query.since, query.until)
+    return int(reader.rows(_COUNT_NUMBER, _parameters(query))[0][0])

@@ -1,0 +1,63 @@
+"""The narrow interface that a database offers to the rest of the store.
+
+Statements are written once, in the SQL that SQLite and PostgreSQL share, with parameters named ``:name``.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol, TypeVar
+
+Row = tuple[Any, ...]
+Parameters = Mapping[str, Any]
+T = TypeVar("T")
+
+
+class Reader(Protocol):
+    """A snapshot of the database."""
+
+    def rows(self, sql: str, parameters: Parameters) -> list[Row]:
+        """All rows that *sql* gives."""
+        ...
+
+    def calls_with_words(self, words: Sequence[str], parameters: Parameters, sql: str) -> list[Row]:
+        """The rows of *sql*, in which ``{matches}`` stands for the ids of the calls whose log holds all *words*."""
+        ...
+
+
+class Transaction(Reader, Protocol):
+    """The one transaction that writes."""
+
+    def each(self, sql: str, parameters: Iterable[Parameters]) -> list[Row]:
+        """Run *sql* once for each of *parameters* and give all rows that came back, in order."""
+        ...
+
+    def index_words(self, words: Iterable[tuple[int, str]]) -> None:
+        """Make the texts findable under their call's id."""
+        ...
+
+    def forget_words(self, call_ids: Iterable[int]) -> None:
+        """Undo index_words."""
+        ...
+
+
+class Engine(Protocol):
+    """A database that holds the store. Every method raises StoreUnavailable when the database does not do its part."""
+
+    async def quick(self, work: Callable[[Reader], T]) -> T:
+        """The result of *work*, which reads a few rows through an index."""
+        ...
+
+    async def read(self, work: Callable[[Reader], T]) -> T:
+        """The result of *work*, which may read for long; the event loop runs on meanwhile."""
+        ...
+
+    async def write(self, work: Callable[[Transaction], T]) -> T:
+        """The result of *work* once all it wrote is committed and on disk; nothing is written if it raises."""
+        ...
+
+    async def size(self) -> int:
+        """Bytes on disk."""
+        ...
+
+    async def close(self) -> None:
+        """Finish what is under way and let go of the database."""
+        ...

@@ -1,0 +1,79 @@
+"""Removing what is older than its retention, a little at a time.
+
+What has expired is already invisible: readers compare with the same instants. So a chunk may take its time, and each
+is a transaction of its own, short enough that a sender waiting for its commit does not notice.
+"""
+
+from collections import Counter
+
+from callhouse.model.account import Account
+from callhouse.store import rollups
+from callhouse.store.engine import Transaction
+from callhouse.store.rollups import COMPLETE
+
+CHUNK = 500
+"""Rows of a kind removed in one transaction."""
+
+_OLD_LOGS = """
+SELECT call_id AS id FROM logs WHERE account_id = :account_id AND ended < :before ORDER BY ended LIMIT :limit
+"""
+_DROP_LOG = "DELETE FROM logs WHERE account_id = :account_id AND call_id = :id"
+_NO_EVENTS = "UPDATE calls SET event_count = 0 WHERE account_id = :account_id AND id = :id"
+_OLD_CALLS = f"""
+SELECT id, started FROM calls WHERE account_id = :account_id AND {COMPLETE} AND started < :before
+ORDER BY started LIMIT :limit
+"""  # noqa: S608
+_OLD_OPEN_CALLS = """
+SELECT id FROM calls WHERE account_id = :account_id AND (started IS NULL OR ended IS NULL) AND started < :before
+LIMIT :limit
+"""
+_DROP_CALL = "DELETE FROM calls WHERE account_id = :account_id AND id = :id"
+_OLD_WAITING = """
+SELECT id FROM waiting_events WHERE account_id = :account_id AND timestamp < :before ORDER BY timestamp LIMIT :limit
+"""
+_DROP_WAITING = "DELETE FROM waiting_events WHERE account_id = :account_id AND id = :id"
+_OLD_QUARANTINE = "SELECT id FROM quarantine WHERE received < :before ORDER BY received LIMIT :limit"
+_DROP_QUARANTINE = "DELETE FROM quarantine WHERE id = :id"
+
+
+def expire_account(tx: Transaction, account: Account, now: int) -> int:
+    """Remove one chunk of what *account* keeps no longer; how many rows went, 0 when nothing is left to remove."""
+    details = account.retention.details_since(now)
+    calls = account.retention.calls_since(now)
+    return (
+        _expire_logs(tx, account.id, details) + _expire_calls(tx, account.id, calls) + _waiting(tx, account.id, details)
+    )
+
+
+def expire_quarantine(tx: Transaction, before: int) -> int:
+    """Remove one chunk of the records that were refused before *before*; how many."""
+    old = tx.rows(_OLD_QUARANTINE, {"before": before, "limit": CHUNK})
+    tx.each(_DROP_QUARANTINE, ({"id": entry_id} for (entry_id,) in old))
+    return len(old)
+
+
+def _expire_logs(tx: Transaction, account_id: int, before: int) -> int:
+    old = tx.rows(_OLD_LOGS, {"account_id": account_id, "before": before, "limit": CHUNK})
+    keys = [{"account_id": account_id, "id": call_id} for (call_id,) in old]
+    tx.each(_DROP_LOG, keys)
+    tx.each(_NO_EVENTS, keys)
+    tx.forget_words(call_id for (call_id,) in old)
+    return len(old)
+
+
+def _expire_calls(tx: Transaction, account_id: int, before: int) -> int:
+    bounds = {"account_id": account_id, "before": before, "limit": CHUNK}
+    complete = tx.rows(_OLD_CALLS, bounds)
+    rollups.add(tx, Counter({(account_id, start): -n for start, n in Counter(s for _, s in complete).items()}))
+    old = [call_id for call_id, _ in complete] + [call_id for (call_id,) in tx.rows(_OLD_OPEN_CALLS, bounds)]
+    keys = [{"account_id": account_id, "id": call_id} for call_id in old]
+    tx.each(_DROP_CALL, keys)
+    tx.each(_DROP_LOG, keys)
+    tx.forget_words(old)
+    return len(old)
+
+
+def _waiting(tx: Transaction, account_id: int, before: int) -> int:
+    old = tx.rows(_OLD_WAITING, {"account_id": account_id, "before": before, "limit": CHUNK})
+    tx.each(_DROP_WAITING, ({"account_id": account_id, "id": event_id} for (event_id,) in old))
+    return len(old)

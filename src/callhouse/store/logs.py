@@ -1,0 +1,115 @@
+"""Logs, compressed: zstd with a dictionary trained on what the applications of this store say again and again."""
+
+import threading
+from collections import Counter
+from collections.abc import Sequence
+
+import msgspec
+import zstandard
+
+from callhouse.model import log as log_document
+from callhouse.store.engine import Reader, Transaction
+
+LEVEL = 3
+DICTIONARY_BYTES = 64 * 1024
+SAMPLES = 2_000
+"""Logs to train on; fewer are not worth a dictionary."""
+
+SHARED_BY = 20
+"""A text enters the dictionary only if it stands in this many calls: a dictionary outlives the retention of the logs
+it was trained on, so it may hold what an application says to everybody and nothing that one caller said."""
+
+_DICTIONARIES = "SELECT number, content FROM dictionaries ORDER BY number"
+_ADD_DICTIONARY = "INSERT INTO dictionaries (number, content) VALUES (:number, :content)"
+_NEWEST = "SELECT dictionary, document FROM logs ORDER BY call_id DESC LIMIT :limit"
+
+
+class LogCodec:
+    """Packs and unpacks the documents of callhouse.model.log; may be used by several threads at once."""
+
+    def __init__(self) -> None:
+        self._dictionaries: dict[int, zstandard.ZstdCompressionDict] = {}
+        self._newest = 0
+        # A zstd context serves one thread at a time.
+        self._local = threading.local()
+
+    @property
+    def has_dictionary(self) -> bool:
+        return self._newest > 0
+
+    def load(self, reader: Reader) -> None:
+        """Learn the dictionaries of the store."""
+        for number, content in reader.rows(_DICTIONARIES, {}):
+            if number not in self._dictionaries:
+                self._dictionaries[number] = zstandard.ZstdCompressionDict(content)
+                self._dictionaries[number].precompute_compress(level=LEVEL)
+            self._newest = max(self._newest, number)
+
+    def compress(self, document: bytes) -> tuple[int, bytes]:
+        """The number of the dictionary used, and the compressed *document*."""
+        newest = self._newest
+        known: tuple[int, zstandard.ZstdCompressor] | None = getattr(self._local, "compressor", None)
+        if known is None or known[0] != newest:
+            dictionary = self._dictionaries.get(newest)
+            known = self._local.compressor = (newest, zstandard.ZstdCompressor(level=LEVEL, dict_data=dictionary))
+        return newest, known[1].compress(document)
+
+    def decompress(self, reader: Reader, number: int, blob: bytes) -> bytes:
+        """The document that compress was given; another process's dictionary is fetched through *reader*."""
+        known: dict[int, zstandard.ZstdDecompressor] | None = getattr(self._local, "decompressors", None)
+        if known is None:
+            known = self._local.decompressors = {}
+        decompressor = known.get(number)
+        if decompressor is None:
+            if number and number not in self._dictionaries:
+                self.load(reader)
+            decompressor = zstandard.ZstdDecompressor(dict_data=self._dictionaries[number] if number else None)
+            known[number] = decompressor
+        return decompressor.decompress(blob)
+
+
+def train(tx: Transaction, codec: LogCodec) -> bool:
+    """Give the store its first dictionary, if it has logs enough and none yet; whether it did."""
+    codec.load(tx)
+    if codec.has_dictionary:
+        return False
+    rows = tx.rows(_NEWEST, {"limit": SAMPLES})
+    if len(rows) < SAMPLES:
+        return False
+    logs = [log_document.decode_entries(codec.decompress(tx, number, blob)) for number, blob in rows]
+    content = zstandard.train_dictionary(DICTIONARY_BYTES, _without_rare_texts(logs), level=LEVEL).as_bytes()
+    tx.each(_ADD_DICTIONARY, [{"number": 1, "content": content}])
+    codec.load(tx)
+    return True
+
+
+def _without_rare_texts(
+    logs: Sequence[Sequence[log_document.LogEntry]],
+) -> list[bytes | bytearray | memoryview]:
+    """The logs as JSON, with every text blank that stands in fewer than SHARED_BY of them."""
+    spread: Counter[str] = Counter()
+    for entries in logs:
+        spread.update({text for entry in entries for text in _texts(entry)})
+
+    def shared(value: object) -> object:
+        return value if not isinstance(value, str) or spread[value] >= SHARED_BY else ""
+
+    samples: list[bytes | bytearray | memoryview] = []
+    for entries in logs:
+        kept = []
+        for entry in entries:
+            # Nested values and numbers of the sender are left out whole: they are as rare as they are short.
+            data = {
+                key: shared(value)
+                for key, value in entry.event.data.items()
+                if spread[key] >= SHARED_BY and isinstance(value, str | bool)
+            }
+            step = msgspec.structs.replace(entry.event, line=shared(entry.event.line), data=data)
+            kept.append(msgspec.structs.replace(entry, event=step, timestamp=0))
+        samples.append(msgspec.json.encode(kept))
+    return samples
+
+
+def _texts(entry: log_document.LogEntry) -> list[str]:
+    values = (value for value in entry.event.data.values() if isinstance(value, str))
+    return [entry.event.line, *entry.event.data, *values]

@@ -1,0 +1,128 @@
+-- Instants and lengths are in milliseconds. Texts that may hold large JSON stand last, so that a scan skips them.
+
+CREATE TABLE meta (
+    name  TEXT PRIMARY KEY,
+    value BLOB NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE accounts (
+    id                 INTEGER PRIMARY KEY AUTOINCREMENT,
+    email              TEXT NOT NULL UNIQUE,
+    login              TEXT UNIQUE,
+    auth_id            TEXT NOT NULL UNIQUE,
+    plan               TEXT NOT NULL,
+    active             INTEGER NOT NULL,
+    timezone           TEXT NOT NULL,
+    parent_id          INTEGER REFERENCES accounts (id),
+    created            INTEGER NOT NULL,
+    retention_details  TEXT,
+    retention_sessions TEXT,
+    retention_plivo    TEXT
+);
+
+-- A credential is found by its kind and name alone: a sender does not say which account is calling.
+CREATE TABLE credentials (
+    kind       TEXT NOT NULL,
+    name       TEXT NOT NULL,
+    account_id INTEGER NOT NULL REFERENCES accounts (id),
+    hash       TEXT NOT NULL,
+    PRIMARY KEY (kind, name)
+) WITHOUT ROWID;
+
+-- AUTOINCREMENT: the id is the log_id that clients keep, so it must never come back after a deletion.
+CREATE TABLE calls (
+    id                     INTEGER PRIMARY KEY AUTOINCREMENT,
+    account_id             INTEGER NOT NULL,
+    session_id             TEXT NOT NULL,
+    started                INTEGER,
+    ended                  INTEGER,
+    direction              TEXT,
+    src                    TEXT,
+    dest                   TEXT,
+    dest_key               TEXT,
+    event_count            INTEGER NOT NULL,
+    answered               INTEGER,
+    duration               INTEGER,
+    billed_duration        INTEGER,
+    call_uuid              TEXT,
+    parent_call_uuid       TEXT,
+    hangup_cause_code      INTEGER,
+    hangup_cause_name      TEXT,
+    hangup_source          TEXT,
+    hangup_original_code   TEXT,
+    hangup_original_scheme TEXT,
+    rate                   TEXT,
+    amount                 TEXT,
+    conference_uuid        TEXT,
+    stir_verification      TEXT,
+    stir_attestation       TEXT,
+    source_ip              TEXT,
+    voice_network_group    TEXT,
+    application_name       TEXT,
+    application_version    TEXT,
+    location               TEXT,
+    channel                TEXT,
+    extra                  TEXT
+);
+
+CREATE UNIQUE INDEX calls_by_session ON calls (account_id, session_id);
+-- Only complete calls are listed, so only they are in the list's indexes; ties of start are ordered by session_id.
+CREATE INDEX calls_by_start ON calls (account_id, started, session_id) WHERE started IS NOT NULL AND ended IS NOT NULL;
+CREATE INDEX calls_by_dest ON calls (account_id, dest_key, started, session_id)
+    WHERE started IS NOT NULL AND ended IS NOT NULL;
+CREATE INDEX calls_in_progress ON calls (account_id, started) WHERE started IS NULL OR ended IS NULL;
+
+-- How many complete calls started in a bucket of width hours (1, 24 and 768); bucket = started / width.
+CREATE TABLE call_counts (
+    account_id INTEGER NOT NULL,
+    width      INTEGER NOT NULL,
+    bucket     INTEGER NOT NULL,
+    calls      INTEGER NOT NULL,
+    PRIMARY KEY (account_id, width, bucket)
+) WITHOUT ROWID;
+
+-- The log of a complete call: callhouse.model.log's document, compressed with the numbered dictionary (0: none).
+CREATE TABLE logs (
+    call_id    INTEGER PRIMARY KEY,
+    account_id INTEGER NOT NULL,
+    ended      INTEGER NOT NULL,
+    dictionary INTEGER NOT NULL,
+    document   BLOB NOT NULL
+);
+CREATE INDEX logs_by_end ON logs (account_id, ended);
+
+-- The events of calls that are not complete yet, in order of arrival.
+CREATE TABLE waiting_events (
+    id         INTEGER PRIMARY KEY AUTOINCREMENT,
+    account_id INTEGER NOT NULL,
+    session_id TEXT NOT NULL,
+    identity   BLOB NOT NULL,
+    timestamp  INTEGER NOT NULL,
+    event      BLOB NOT NULL
+);
+CREATE UNIQUE INDEX waiting_events_once ON waiting_events (account_id, session_id, identity);
+CREATE INDEX waiting_events_by_time ON waiting_events (account_id, timestamp);
+
+-- Dictionaries are never changed: a document names the one it was written with.
+CREATE TABLE dictionaries (
+    number  INTEGER PRIMARY KEY,
+    content BLOB NOT NULL
+);
+
+-- The words of a log, one document a call under the call's id. Only the index is kept, not the text.
+CREATE VIRTUAL TABLE log_words USING fts5 (
+    words, content = '', contentless_delete = 1, detail = none, tokenize = "unicode61 remove_diacritics 2"
+);
+
+-- What was refused inside an accepted batch; the digest makes a repeat of it the same entry.
+CREATE TABLE quarantine (
+    id         INTEGER PRIMARY KEY AUTOINCREMENT,
+    account_id INTEGER NOT NULL REFERENCES accounts (id),
+    received   INTEGER NOT NULL,
+    source     TEXT NOT NULL,
+    reason     TEXT NOT NULL,
+    digest     BLOB NOT NULL,
+    record     BLOB NOT NULL
+);
+CREATE UNIQUE INDEX quarantine_once ON quarantine (account_id, digest);
+CREATE INDEX quarantine_by_arrival ON quarantine (received);

@@ -1,0 +1,161 @@
+"""The embedded engine: one SQLite file in WAL mode, one connection that writes, one for each thread that reads."""
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import apsw
+
+from callhouse.errors import StoreUnavailable
+from callhouse.store.engine import Parameters, Reader, Row, Transaction
+from callhouse.store.migrations import migrations
+
+T = TypeVar("T")
+
+FILE_NAME = "callhouse.db"
+READING_THREADS = 4
+
+# synchronous=FULL: a commit is on disk before it returns. Checkpoints are rarer than SQLite's default of 1,000 pages
+# because random session ids dirty a page each, and a page that is dirtied often is better copied once.
+_PRAGMAS = (
+    "PRAGMA journal_mode = WAL",
+    "PRAGMA synchronous = FULL",
+    "PRAGMA foreign_keys = ON",
+    "PRAGMA temp_store = MEMORY",
+    "PRAGMA cache_size = -65536",
+    "PRAGMA mmap_size = 1073741824",
+    "PRAGMA wal_autocheckpoint = 8192",
+    "PRAGMA journal_size_limit = 67108864",
+)
+
+
+class SQLiteTransaction:
+    """Reads and writes through one connection; satisfies Reader and Transaction."""
+
+    def __init__(self, connection: apsw.Connection) -> None:
+        self._connection = connection
+
+    def rows(self, sql: str, parameters: Parameters) -> list[Row]:
+        return self._connection.execute(sql, parameters).fetchall()
+
+    def each(self, sql: str, parameters: Iterable[Parameters]) -> list[Row]:
+        return self._connection.executemany(sql, parameters).fetchall()
+
+    def calls_with_words(self, words: Sequence[str], parameters: Parameters, sql: str) -> list[Row]:
+        phrase = " ".join('"' + word.replace('"', '""') + '"' for word in words)
+        matches = "SELECT rowid FROM log_words WHERE log_words MATCH :phrase"
+        return self.rows(sql.format(matches=matches), {**parameters, "phrase": phrase})
+
+    def index_words(self, words: Iterable[tuple[int, str]]) -> None:
+        self._connection.executemany("INSERT INTO log_words (rowid, words) VALUES (?, ?)", words)
+
+    def forget_words(self, call_ids: Iterable[int]) -> None:
+        self._connection.executemany("DELETE FROM log_words WHERE rowid = ?", ((call_id,) for call_id in call_ids))
+
+
+class SQLite:
+    """The file ``callhouse.db`` in a directory; several processes may have it open at once. Satisfies Engine."""
+
+    def __init__(self, directory: Path, *, busy_timeout_ms: int = 30_000) -> None:
+        """Open or create the store in *directory* and bring its schema up to date.
+
+        Raises StoreUnavailable when the directory or the file cannot be used.
+        """
+        self.path = directory / FILE_NAME
+        self._busy_timeout = busy_timeout_ms
+        self._opened: list[apsw.Connection] = []
+        self._opening = threading.Lock()
+        try:
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._loop_side = self._open()
+            _migrate(self._loop_side)
+        except OSError as error:
+            raise StoreUnavailable(f"The data directory {directory} cannot be used: {error.strerror}.") from error
+        except apsw.Error as error:
+            raise StoreUnavailable(f"The store {self.path} cannot be opened: {error}.") from error
+        self._reading = threading.local()
+        self._readers = ThreadPoolExecutor(READING_THREADS, "store-read")
+        self._writer = ThreadPoolExecutor(1, "store-write")
+        self._writing: apsw.Connection | None = None
+
+    def _open(self) -> apsw.Connection:
+        with self._opening:
+            connection = apsw.Connection(str(self.path))
+            connection.set_busy_timeout(self._busy_timeout)
+            for pragma in _PRAGMAS:
+                connection.execute(pragma)
+            self._opened.append(connection)
+        return connection
+
+    async def quick(self, work: Callable[[Reader], T]) -> T:
+        # A few index look-ups cost less than the hop to another thread would.
+        return _in_transaction(self._loop_side, "BEGIN", work)
+
+    async def read(self, work: Callable[[Reader], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, work)
+
+    def _read(self, work: Callable[[Reader], T]) -> T:
+        connection: apsw.Connection | None = getattr(self._reading, "connection", None)
+        if connection is None:
+            connection = self._reading.connection = _unavailable_if_failing(self._open)
+        return _in_transaction(connection, "BEGIN", work)
+
+    async def write(self, work: Callable[[Transaction], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._writer, self._write, work)
+
+    def _write(self, work: Callable[[Transaction], T]) -> T:
+        if self._writing is None:
+            self._writing = _unavailable_if_failing(self._open)
+        return _in_transaction(self._writing, "BEGIN IMMEDIATE", work)
+
+    async def size(self) -> int:
+        files = (self.path, self.path.with_name(FILE_NAME + "-wal"))
+        return sum(f.stat().st_size for f in files if f.exists())
+
+    async def close(self) -> None:
+        for executor in (self._writer, self._readers):
+            await asyncio.to_thread(executor.shutdown)
+        for connection in self._opened:
+            connection.close()
+
+
+def _in_transaction(connection: apsw.Connection, begin: str, work: Callable[[SQLiteTransaction], T]) -> T:
+    try:
+        connection.execute(begin)
+        try:
+            result = work(SQLiteTransaction(connection))
+            connection.execute("COMMIT")
+        except BaseException:
+            # Some failures (a full disk, say) have rolled back already.
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+    except apsw.Error as error:
+        raise StoreUnavailable(str(error)) from error
+    return result
+
+
+def _unavailable_if_failing(action: Callable[[], Any]) -> Any:
+    try:
+        return action()
+    except apsw.Error as error:
+        raise StoreUnavailable(str(error)) from error
+
+
+def _migrate(connection: apsw.Connection) -> None:
+    steps = migrations("sqlite")
+
+    def apply(_: SQLiteTransaction) -> None:
+        present = connection.pragma("user_version")
+        if present > steps[-1].number:
+            raise StoreUnavailable(f"The store has schema {present}, newer than this program's {steps[-1].number}.")
+        for step in steps:
+            if step.number > present:
+                connection.execute(step.sql)
+                connection.pragma("user_version", step.number)
+
+    if connection.pragma("user_version") != steps[-1].number:
+        _in_transaction(connection, "BEGIN IMMEDIATE", apply)

@@ -1,0 +1,99 @@
+"""What the API reference says of the Fuse routes."""
+
+from typing import Any
+
+from callhouse.model.instant import MAX_SECONDS
+from callhouse.reference import Failures, JsonOrXmlOperation, answers, operation
+from callhouse.wire.fuse.errors import DATABASE, INVALID_CREDENTIALS, METHOD, NO_CALL, ErrorBody
+from callhouse.wire.fuse.schema import AllLogsBody, CallsBody, LogEntryBody
+
+START = "Start of the window in epoch seconds: calls that started at it or later."
+END = "End of the window in epoch seconds: calls that started before it. Must be after start."
+SESSION_ID = "The session id as the sender gave it; percent-encode it (`300060%3B001%3B1529552581`)."
+NUMBER = "Only calls to this number. Spelling does not matter: `+1 (617) 712-3001` and `6177123001` are the same."
+LIMIT = "Most calls to return."
+OFFSET = "Calls to skip, newest first."
+
+SECONDS: dict[str, Any] = {"type": "string", "pattern": "^[0-9]{1,11}$", "examples": ["1700000000"]}
+LIMITS: dict[str, Any] = {"type": "integer", "minimum": 1, "maximum": 10_000, "default": 1_000}
+OFFSETS: dict[str, Any] = {"type": "integer", "minimum": 0, "maximum": 2**53, "default": 0}
+ID: dict[str, Any] = {"type": "string", "minLength": 1, "examples": ["300060;001;1529552581"]}
+
+_FAILURES: Failures = {
+    400: (
+        f"A parameter is out of range or not of its kind (times are seconds from 0 to {MAX_SECONDS - 1}); the text "
+        "names it.",
+        ErrorBody("Parameter limit is '20000'; expected a whole number from 1 to 10000."),
+    ),
+    401: (
+        "The e-mail address or developer key is missing or wrong, or the account is inactive.",
+        ErrorBody(INVALID_CREDENTIALS),
+    ),
+    405: ("Only GET and HEAD are answered.", ErrorBody(METHOD)),
+    429: (
+        "Too many failed attempts from this address, or too many requests at once.",
+        ErrorBody("Too many failed attempts; wait before trying again."),
+    ),
+    500: ("The store did not answer.", ErrorBody(DATABASE)),
+}
+_NOT_FOUND: Failures = {404: ("There is no such call, or its log is no longer kept.", ErrorBody(NO_CALL))}
+
+_EXAMPLE = {
+    "dest": "8009957586",
+    "src": "2125551234",
+    "start": 1529552691,
+    "end": 1529552697,
+    "session_id": "300060;001;1529552581",
+    "type": "inbound",
+    "log": True,
+}
+_EXAMPLE_LOG = [
+    {
+        "event": {
+            "line": 'Executing application "email test" version "0.2"',
+            "data": {"module_type": "start", "result_variable": "start"},
+        },
+        "class": "info",
+        "timestamp": 1529552691,
+    },
+    {"event": {"line": "Disconnecting call", "data": {}}, "class": "event", "timestamp": 1529552697},
+]
+_DETAILED_EXAMPLE = {
+    **{key: str(value) if key in {"start", "end"} else value for key, value in _EXAMPLE.items() if key != "log"},
+    "detail": _EXAMPLE_LOG,
+    "log": True,
+}
+
+
+def _operation(
+    operation_id: str, summary: str, description: str, body: Any, example: Any, more: Failures | None = None
+) -> dict[str, Any]:
+    responses = answers(body, "What was asked for.", example, {**_FAILURES, **(more or {})})
+    return operation(f"fuse_{operation_id}", "Fuse", summary, description, responses, JsonOrXmlOperation)
+
+
+CALLS = _operation(
+    "list_calls",
+    "List calls",
+    "Completed calls that started in the window, newest first.\n\n`total_calls` counts all that match, whatever the "
+    "page. `start` and `end` are integers in epoch seconds; `src` is the word `Outbound` for an outbound call; `log` "
+    "tells whether the call's log is still kept.",
+    CallsBody,
+    {"calls": [_EXAMPLE], "total_calls": 1},
+)
+ALL_LOGS = _operation(
+    "list_calls_with_logs",
+    "List calls with their logs",
+    "As the list of calls, each with its log in `detail`, or `false` where none is kept.\n\nAs at the vendor, `start` "
+    "and `end` are strings here.",
+    AllLogsBody,
+    {"calls": [_DETAILED_EXAMPLE], "total_calls": 1},
+)
+CALL = _operation(
+    "get_call_log",
+    "Get one call's log",
+    "The events of a completed call in order. `timestamp` is in epoch seconds.",
+    list[LogEntryBody],
+    _EXAMPLE_LOG,
+    _NOT_FOUND,
+)

@@ -1,0 +1,193 @@
+"""Paths and parameters → CallQuery → bodies."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+import msgspec
+from litestar import HttpMethod, Request, Response, route
+from litestar.di import NamedDependency
+from litestar.params import PathParameter, QueryParameter
+from litestar.response import Stream
+
+from callhouse.auth import Authenticator
+from callhouse.errors import DetailGone, NotFound
+from callhouse.model import log as log_document
+from callhouse.model.account import Account
+from callhouse.model.query import CallQuery
+from callhouse.render import JSON, XML, XML_DECLARATION, ignored_parameters, integer, wants_xml, window
+from callhouse.store import Store
+from callhouse.store.engine import Row
+from callhouse.wire.fuse import reference, schema
+
+MAX_LIMIT = 10_000
+DEFAULT_LIMIT = 1_000
+MAX_OFFSET = 2**53
+EVENTS_AT_A_TIME = 2_000
+"""Logs are read so many events at a time, whatever the number of calls: memory must not grow with the answer."""
+
+KNOWN = frozenset({"number", "limit", "offset"})
+NONE_KNOWN: frozenset[str] = frozenset()
+READ = [HttpMethod.GET, HttpMethod.HEAD]
+
+Start = Annotated[str, PathParameter(description=reference.START, schema_extra=reference.SECONDS)]
+End = Annotated[str, PathParameter(description=reference.END, schema_extra=reference.SECONDS)]
+SessionId = Annotated[str, PathParameter(description=reference.SESSION_ID, schema_extra=reference.ID)]
+Number = Annotated[str | None, QueryParameter(description=reference.NUMBER)]
+Limit = Annotated[str | None, QueryParameter(description=reference.LIMIT, schema_extra=reference.LIMITS)]
+Offset = Annotated[str | None, QueryParameter(description=reference.OFFSET, schema_extra=reference.OFFSETS)]
+
+
+@route("/calls/{start:str}/{end:str}", http_method=READ, **reference.CALLS)
+async def calls(
+    request: Request[Any, Any, Any],
+    store: NamedDependency[Store],
+    authenticator: NamedDependency[Authenticator],
+    start: Start,
+    end: End,
+    number: Number = None,
+    limit: Limit = None,
+    offset: Offset = None,
+) -> Response[Any]:
+    """The calls that started in a window, newest first."""
+    account = await authenticator.account(request, ["fuse"])
+    query = _query(store, account, start, end, number, limit, offset)
+    headers = ignored_parameters(request.query_params, KNOWN)
+    page = await store.calls.page(query, schema.FIELDS)
+    details_since = account.retention.details_since(store.clock())
+    xml = wants_xml(request)
+
+    async def body() -> AsyncIterator[bytes]:
+        yield XML_DECLARATION + b"<result><calls>" if xml else b'{"calls":['
+        separator = b""
+        async for rows in _all_rows(store, query, page.rows):
+            bodies = [schema.call_body(row, details_since) for row in rows]
+            if xml:
+                yield "".join(map(schema.call_xml, bodies)).encode()
+            elif bodies:
+                yield separator + msgspec.json.encode(bodies)[1:-1]
+                separator = b","
+        yield _end(page.total, xml)
+
+    return await _answer(request, body(), headers, whole=len(page.rows) == min(query.limit, page.total))
+
+
+@route("/all_logs/{start:str}/{end:str}", http_method=READ, **reference.ALL_LOGS)
+async def all_logs(
+    request: Request[Any, Any, Any],
+    store: NamedDependency[Store],
+    authenticator: NamedDependency[Authenticator],
+    start: Start,
+    end: End,
+    number: Number = None,
+    limit: Limit = None,
+    offset: Offset = None,
+) -> Response[Any]:
+    """The calls that started in a window, newest first, each with its log."""
+    account = await authenticator.account(request, ["fuse"])
+    query = _query(store, account, start, end, number, limit, offset)
+    headers = ignored_parameters(request.query_params, KNOWN)
+    page = await store.calls.page(query, schema.FIELDS)
+    details_since = account.retention.details_since(store.clock())
+    xml = wants_xml(request)
+
+    async def body() -> AsyncIterator[bytes]:
+        yield XML_DECLARATION + b"<result><calls>" if xml else b'{"calls":['
+        separator = b""
+        async for rows in _all_rows(store, query, page.rows):
+            for few in _by_events(rows):
+                logs = await store.calls.logs(account.id, [row[0] for row in few], details_since)
+                pairs = list(zip(few, logs, strict=True))
+                if xml:
+                    yield "".join(
+                        schema.detailed_call_xml(row, None if log is None else log_document.decode_entries(log))
+                        for row, log in pairs
+                    ).encode()
+                else:
+                    bodies = [
+                        schema.detailed_call_body(row, None if log is None else log_document.entries(log))
+                        for row, log in pairs
+                    ]
+                    yield separator + msgspec.json.encode(bodies)[1:-1]
+                    separator = b","
+        yield _end(page.total, xml)
+
+    few_events = sum(row[5] for row in page.rows) <= EVENTS_AT_A_TIME
+    return await _answer(request, body(), headers, whole=few_events and len(page.rows) == min(query.limit, page.total))
+
+
+# A session id is the sender's own and may hold a slash, hence the type path.
+@route("/call/{session_id:path}", http_method=READ, **reference.CALL)
+async def call(
+    request: Request[Any, Any, Any],
+    store: NamedDependency[Store],
+    authenticator: NamedDependency[Authenticator],
+    session_id: SessionId,
+) -> Response[Any]:
+    """The log of one call."""
+    account = await authenticator.account(request, ["fuse"])
+    now = store.clock()
+    found = await store.calls.log(
+        account.id,
+        str(session_id).removeprefix("/"),
+        since=account.retention.calls_since(now),
+        details_since=account.retention.details_since(now),
+    )
+    if found is None:
+        raise NotFound
+    if found.document is None:
+        raise DetailGone
+    headers = ignored_parameters(request.query_params, NONE_KNOWN)
+    if wants_xml(request):
+        items = schema.log_xml(log_document.decode_entries(found.document))
+        return Response(XML_DECLARATION + f"<result>{items}</result>".encode(), headers=headers, media_type=XML)
+    return Response(log_document.entries(found.document), headers=headers, media_type=JSON)
+
+
+def _query(
+    store: Store, account: Account, start: str, end: str, number: str | None, limit: str | None, offset: str | None
+) -> CallQuery:
+    since, until = window(start, end)
+    return CallQuery(
+        account_id=account.id,
+        since=max(since, account.retention.calls_since(store.clock())),
+        until=until,
+        number=number or None,
+        limit=integer("limit", limit, DEFAULT_LIMIT, 1, MAX_LIMIT),
+        offset=integer("offset", offset, 0, 0, MAX_OFFSET),
+    )
+
+
+async def _all_rows(store: Store, query: CallQuery, first: list[Row]) -> AsyncIterator[list[Row]]:
+    yield first
+    if first and len(first) < query.limit:
+        async for rows in store.calls.rest(query, schema.FIELDS, first[-1]):
+            yield rows
+
+
+def _by_events(rows: list[Row]) -> list[list[Row]]:
+    """*rows* in groups whose logs hold few events together."""
+    groups: list[list[Row]] = []
+    events = EVENTS_AT_A_TIME
+    for row in rows:
+        events += row[5]
+        if events >= EVENTS_AT_A_TIME:
+            groups.append([])
+            events = row[5]
+        groups[-1].append(row)
+    return groups
+
+
+def _end(total: int, xml: bool) -> bytes:
+    return (f"</calls><total_calls>{total}</total_calls></result>" if xml else f'],"total_calls":{total}}}').encode()
+
+
+async def _answer(
+    request: Request[Any, Any, Any], body: AsyncIterator[bytes], headers: dict[str, str], *, whole: bool
+) -> Response[Any]:
+    """*body* with its length when it is short (*whole*), else as a stream, of which HEAD reads nothing."""
+    media_type = XML if wants_xml(request) else JSON
+    if whole:
+        return Response(b"".join([part async for part in body]), headers=headers, media_type=media_type)
+    if request.method == HttpMethod.HEAD:
+        return Response(b"", headers=headers, media_type=media_type)
+    return Stream(body, headers=headers, media_type=media_type)

@@ -1,0 +1,134 @@
+"""The bodies of the Fuse API, byte for byte as published: shared key order, types and white space aside."""
+
+from typing import Any, Literal
+
+import msgspec
+
+from callhouse.model.log import LogEntry
+from callhouse.render import xml_element, xml_text
+from callhouse.store.engine import Row
+
+FIELDS = ("id", "dest", "src", "direction", "end", "event_count", "start", "session_id")
+"""What a row of the store holds for this API; it ends in what the store needs to go on reading."""
+
+CallType = Literal["inbound", "outbound", "transfer"]
+
+
+class CallBody(msgspec.Struct):
+    """A call in ``/api/calls``; *start* and *end* are integers here. *src* is ``Outbound`` for an outbound call."""
+
+    dest: str
+    src: str
+    start: int
+    end: int
+    session_id: str
+    type: CallType
+    log: bool
+
+
+class DetailedCallBody(msgspec.Struct):
+    """A call in ``/api/all_logs``; *start* and *end* are strings here. *detail* is its log, or false without one."""
+
+    dest: str
+    src: str
+    start: str
+    end: str
+    session_id: str
+    detail: msgspec.Raw
+    type: CallType
+    log: bool
+
+
+def call_body(row: Row, details_since: int) -> CallBody:
+    _, dest, src, direction, end, event_count, start, session_id = row
+    return CallBody(
+        dest or "",
+        "Outbound" if direction == "outbound" else src or "",
+        start // 1000,
+        end // 1000,
+        session_id,
+        direction,
+        event_count > 0 and end >= details_since,
+    )
+
+
+def detailed_call_body(row: Row, log: bytes | None) -> DetailedCallBody:
+    """*log* is the JSON array of the call's events, or None when there is none to show."""
+    short = call_body(row, 0)
+    return DetailedCallBody(
+        short.dest,
+        short.src,
+        str(short.start),
+        str(short.end),
+        short.session_id,
+        msgspec.Raw(b"false" if log is None else log),
+        short.type,
+        log is not None,
+    )
+
+
+def call_xml(body: CallBody) -> str:
+    return (
+        f"<item><dest>{xml_text(body.dest)}</dest><src>{xml_text(body.src)}</src><start>{body.start}</start>"
+        f"<end>{body.end}</end><session_id>{xml_text(body.session_id)}</session_id><type>{body.type}</type>"
+        f"<log>{'true' if body.log else 'false'}</log></item>"
+    )
+
+
+def detailed_call_xml(row: Row, log: list[LogEntry] | None) -> str:
+    short = call_body(row, 0)
+    detail = "false" if log is None else log_xml(log)
+    return (
+        f"<item><dest>{xml_text(short.dest)}</dest><src>{xml_text(short.src)}</src><start>{short.start}</start>"
+        f"<end>{short.end}</end><session_id>{xml_text(short.session_id)}</session_id><detail>{detail}</detail>"
+        f"<type>{short.type}</type><log>{'false' if log is None else 'true'}</log></item>"
+    )
+
+
+def log_xml(log: list[LogEntry]) -> str:
+    """The ``<item>`` elements of a log."""
+    return "".join(
+        f"<item><event><line>{xml_text(entry.event.line)}</line>{xml_element('data', entry.event.data)}</event>"
+        f"<class>{entry.class_}</class><timestamp>{entry.timestamp}</timestamp></item>"
+        for entry in log
+    )
+
+
+class _Event(msgspec.Struct):
+    line: str
+    data: dict[str, Any]
+
+
+class LogEntryBody(msgspec.Struct, rename={"class_": "class"}):
+    """An event in a log; *timestamp* is in epoch seconds."""
+
+    event: _Event
+    class_: Literal["info", "event", "debug", "prompt", "error"]
+    timestamp: int
+
+
+class CallsBody(msgspec.Struct):
+    """The answer of ``/api/calls``."""
+
+    calls: list[CallBody]
+    total_calls: int
+
+
+class DetailedCall(msgspec.Struct):
+    """A call with its log."""
+
+    dest: str
+    src: str
+    start: str
+    end: str
+    session_id: str
+    detail: list[LogEntryBody] | Literal[False]
+    type: CallType
+    log: bool
+
+
+class AllLogsBody(msgspec.Struct):
+    """The answer of ``/api/all_logs``."""
+
+    calls: list[DetailedCall]
+    total_calls: int

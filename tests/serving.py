@@ -1,0 +1,129 @@
+"""A real Callhouse server in a process of its own, for tests and benchmarks."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+COMMAND = [sys.executable, "-m", "callhouse"]
+
+
+def callhouse(*arguments, data=None, check=True, env=None):
+    """Run the command line; the finished process, with its output as text."""
+    where = [] if data is None else ["--data", str(data)]
+    done = subprocess.run(
+        [*COMMAND, *map(str, arguments), *where],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"NO_COLOR": "1", "COLUMNS": "200", **os.environ, **(env or {})},
+        timeout=120,
+    )
+    if check:
+        assert done.returncode == 0, done.stderr
+    return done
+
+
+@dataclass
+class Login:
+    """An account's id and credentials, as ``accounts create --json`` prints them."""
+
+    id: int
+    email: str
+    developer_key: str
+    login: str | None
+    password: str | None
+    auth_id: str
+    auth_token: str
+
+    @property
+    def fuse(self):
+        return (self.email, self.developer_key)
+
+
+class Server:
+    """``callhouse serve`` on a free port over *data*; ``stop()`` it, or use it as a context manager."""
+
+    def __init__(self, data: Path, *settings: str):
+        self.data = Path(data)
+        self.log = self.data.parent / f"{self.data.name}.log"
+        self._settings = [word for setting in settings for word in ("--set", setting)]
+        self.process = None
+        self.start()
+
+    def start(self):
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [
+                    *COMMAND,
+                    "serve",
+                    "--data",
+                    str(self.data),
+                    "--port",
+                    "0",
+                    "--set",
+                    "log.format=json",
+                    *self._settings,
+                ],
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                process_group=0,
+            )
+        ready = self.process.stdout.readline()
+        assert " on " in ready, self.log.read_text()
+        self.url = ready.rpartition(" on ")[2].strip()
+        self.client = httpx.Client(base_url=self.url, timeout=60)
+
+    def stop(self):
+        """SIGTERM, and wait; the exit status."""
+        self.client.close()
+        self.process.send_signal(signal.SIGTERM)
+        status = self.process.wait(timeout=60)
+        self.process.stdout.close()
+        return status
+
+    def kill(self):
+        """SIGKILL to every process of the server at once, as a power cut would stop it."""
+        self.client.close()
+        os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait(timeout=60)
+        self.process.stdout.close()
+
+    def account(self, email="ops@example.com", *options) -> Login:
+        """A new account in the server's store, made while the server runs."""
+        return create_account(self.data, email, *options)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        if self.process.poll() is None:
+            self.stop()
+
+
+def create_account(data, email="ops@example.com", *options) -> Login:
+    return Login(**json.loads(callhouse("accounts", "create", "--email", email, "--json", *options, data=data).stdout))
+
+
+def ndjson(records):
+    return b"\n".join(json.dumps(record).encode() for record in records)
+
+
+def send(server, login, records, route="calls"):
+    """POST *records* and assert that all were accepted."""
+    answer = server.client.post(
+        f"/ingest/{route}", content=ndjson(records), headers={"Content-Type": "application/x-ndjson"}, auth=login.fuse
+    )
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["rejected"] == [], answer.text
+    return answer.json()
+
+
+def get(server, login, path, **options):
+    return server.client.get(path, auth=login.fuse, **options)
