@@ -11,7 +11,8 @@ import pytest
 from callhouse.model.call import check
 from callhouse.model.event import EVENT_CLASSES
 from callhouse.model.instant import DAY, HOUR, MINUTE
-from callhouse.simulation import HANG_UP, SimulatedCall, call_starting, calls
+from callhouse.simulation import SimulatedCall, call_starting, calls
+from callhouse.simulation.scripts import HANG_UP
 
 SINCE = 1_760_000_000_000
 UNTIL = SINCE + 3 * DAY

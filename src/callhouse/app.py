@@ -8,19 +8,22 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import prometheus_client
-from litestar import Litestar, Request, Response, Router, get
+from litestar import Litestar, MediaType, Request, Response, Router, get
 from litestar.di import NamedDependency, Provide
-from litestar.exceptions import HTTPException
-from litestar.openapi import OpenAPIConfig
-from litestar.openapi.plugins import SwaggerRenderPlugin
+from litestar.exceptions import HTTPException, NotFoundException
+from litestar.openapi import OpenAPIConfig, ResponseSpec
+from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme, Tag
-from litestar.static_files import create_static_files_router
+from litestar.params import FromPath
+from litestar.response import File
 
 from callhouse import __version__, wire
 from callhouse.auth import Authenticator
 from callhouse.discovery import discover
 from callhouse.errors import Busy, CallhouseError, RequestError, StoreUnavailable
+from callhouse.ingest import reference as ingest_reference
 from callhouse.ingest import routes as ingest_routes
 from callhouse.ingest.pump import Pump
 from callhouse.observability import (
@@ -33,6 +36,7 @@ from callhouse.observability import (
     ASGIApp,
     log,
 )
+from callhouse.reference import PlainOperation, answer, complete, operation
 from callhouse.settings import Settings
 from callhouse.store import Store, open_store
 from callhouse.wire import Wire
@@ -43,9 +47,22 @@ UPKEEP_SECONDS = 30.0
 PROBE_SECONDS = 2.0
 """How long the store may take to prove that it is writable."""
 
-DOCS_POLICY = (
-    "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:"
-)
+DOCS_FILES = {
+    **{name: files("callhouse") / "pages" / name for name in ("docs.css", "docs.js")},
+    **{
+        name: files("swagger_ui") / "static" / name
+        for name in ("swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png")
+    },
+}
+"""What the page of the API reference loads; all of it is installed here, so no request leaves the machine."""
+
+DOCS_HEADERS = {
+    # Swagger UI writes style attributes; everything else is a file of this server, or an icon within one.
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
 
 
 def now() -> int:
@@ -99,7 +116,8 @@ def create_app(settings: Settings, on_ready: Callable[[], None] = lambda: None) 
             healthz,
             readyz,
             metrics,
-            create_static_files_router("/docs/static", [_swagger_ui()], include_in_schema=False),
+            docs,
+            docs_file,
         ],
         lifespan=[lifespan],
         dependencies={
@@ -110,6 +128,7 @@ def create_app(settings: Settings, on_ready: Callable[[], None] = lambda: None) 
         # Our own limit names what to do and holds after decompression too.
         request_max_body_size=None,
     )
+    complete(app.openapi_schema, ingest_reference.schemas())
     return Access(app, settings.server.max_in_flight, overloaded)  # type: ignore[arg-type]
 
 
@@ -136,13 +155,41 @@ async def keep_up(store: Store) -> None:
         await asyncio.sleep(UPKEEP_SECONDS)
 
 
-@get("/healthz", include_in_schema=False)
+class Health(msgspec.Struct):
+    """What the probes answer."""
+
+    status: str
+
+
+def _operational(operation_id: str, summary: str, description: str, *responses: ResponseSpec) -> dict[str, Any]:
+    statuses = dict(zip((200, 503), responses, strict=False))
+    documented = operation(operation_id, "Operation", summary, description, statuses, PlainOperation)
+    return {**documented, "security": []}
+
+
+ALIVE = _operational("healthz", "Alive", "The process answers.", answer(Health, "It does.", {"status": "ok"}))
+READY = _operational(
+    "readyz",
+    "Ready",
+    "The store answers and can be written.",
+    answer(Health, "It can.", {"status": "ok"}),
+    answer(Health, "It cannot, or not in time.", {"status": "the store cannot be written"}),
+)
+METRICS = _operational(
+    "metrics",
+    "Metrics",
+    "Counters, gauges and histograms for Prometheus.",
+    answer(str, "The text format.", "callhouse_requests_in_flight 1.0\n", "text/plain"),
+)
+
+
+@get("/healthz", **ALIVE)
 async def healthz() -> Response[Any]:
     """The process is alive and answers."""
     return Response({"status": "ok"})
 
 
-@get("/readyz", include_in_schema=False)
+@get("/readyz", **READY)
 async def readyz(store: NamedDependency[Store]) -> Response[Any]:
     """The store answers and can be written."""
     try:
@@ -153,7 +200,7 @@ async def readyz(store: NamedDependency[Store]) -> Response[Any]:
     return Response({"status": "ok"})
 
 
-@get("/metrics", include_in_schema=False)
+@get("/metrics", **METRICS)
 async def metrics(store: NamedDependency[Store]) -> Response[Any]:
     """Prometheus' text format."""
     try:
@@ -170,33 +217,53 @@ async def metrics(store: NamedDependency[Store]) -> Response[Any]:
     return Response(prometheus_client.generate_latest(), media_type=prometheus_client.CONTENT_TYPE_LATEST)
 
 
-def _swagger_ui() -> Path:
-    """The folder of Swagger UI's scripts and styles, from the installed package: no request leaves the machine."""
-    return Path(str(files("swagger_ui") / "static"))
+@get("/docs", include_in_schema=False, sync_to_thread=False)
+def docs() -> Response[Any]:
+    """The page of the API reference."""
+    page = (files("callhouse") / "pages" / "docs.html").read_bytes()
+    return Response(page, media_type="text/html; charset=utf-8", headers=DOCS_HEADERS)
+
+
+@get("/docs/static/{name:str}", include_in_schema=False, sync_to_thread=False)
+def docs_file(name: FromPath[str]) -> File:
+    """A file that the page of the API reference loads."""
+    if name not in DOCS_FILES:
+        raise NotFoundException
+    headers = {"Cache-Control": "max-age=3600", "X-Content-Type-Options": "nosniff"}
+    path = Path(str(DOCS_FILES[name]))
+    return File(path, filename=name, content_disposition_type="inline", headers=headers)
+
+
+INTRODUCTION = """
+Send calls and their logs, and read them through the APIs that your scripts already speak.
+
+Every operation can be tried here against this server. First **authorize** with the account's e-mail address as user
+name and its developer key as password; `callhouse accounts create` prints them.
+"""
 
 
 def _openapi(wires: list[Wire]) -> OpenAPIConfig:
-    basic = SecurityScheme(type="http", scheme="basic", description="A name and secret of the account.")
+    basic = SecurityScheme(
+        type="http",
+        scheme="basic",
+        description="A name and a secret of the account: its e-mail address and developer key; for sending also its "
+        "auth id and auth token, or its login and password.",
+    )
     return OpenAPIConfig(
         title="Callhouse",
         version=__version__,
-        description="Send calls and their logs, and read them through the APIs that your scripts already speak.",
+        description=INTRODUCTION.strip(),
         components=Components(security_schemes={"basic": basic}),
         tags=[
             *(Tag(name=api.title, description=api.description) for api in wires),
             Tag(
                 name="Ingest",
-                description="Send calls and events, with HTTP Basic and any of the account's credentials.",
+                description="Send calls and events, with HTTP Basic and any of the account's credentials. A body may "
+                "be compressed: `Content-Encoding: gzip` or `zstd`.",
             ),
+            Tag(name="Operation", description="For load balancers and monitoring; without credentials."),
         ],
-        path="/docs",
-        render_plugins=[
-            SwaggerRenderPlugin(
-                path="/",
-                js_url="/docs/static/swagger-ui-bundle.js",
-                css_url="/docs/static/swagger-ui.css",
-                standalone_preset_js_url="/docs/static/swagger-ui-standalone-preset.js",
-                favicon="<link rel='icon' type='image/png' href='/docs/static/favicon-32x32.png'>",
-            )
-        ],
+        # Litestar puts its documents below a path of their own; this one is the path.
+        path="/openapi.json",
+        render_plugins=[JsonRenderPlugin(path=["/", "/openapi.json"], media_type=MediaType.JSON)],
     )

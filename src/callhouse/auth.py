@@ -109,7 +109,6 @@ class Authenticator:
         return found
 
     async def _find(self, name: str, secret: str, kinds: Collection[CredentialKind], wait: int) -> Account | None:
-        found: Account | None = None
         for kind in kinds:
             credential = await self._accounts.credential(kind, name)
             # An unknown name costs what a known one costs, so that time does not tell them apart.
@@ -119,8 +118,9 @@ class Authenticator:
             else:
                 right = self._accounts.matches_fast(stored.hash, secret)
             if right and credential is not None:
-                found = credential.account
-        return found
+                # Only wrong credentials take the time of every kind.
+                return credential.account
+        return None
 
     async def _matches_slow(self, stored: str, secret: str, *, cached_only: bool) -> bool:
         # The stored hash is part of the key: a changed password is checked anew at once.

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import msgspec
 from litestar.enums import HttpMethod
@@ -22,7 +22,7 @@ from litestar.params import BodyKwarg
 
 from callhouse.render import JSON, XML, XML_DECLARATION, xml_element
 
-SECURITY = [{"basic": []}]
+SECURITY: list[dict[str, list[str]]] = [{"basic": []}]
 
 Failures = Mapping[int, tuple[str, msgspec.Struct]]
 """The failures of an operation by status: when it is answered, and an example of the body, which tells its type."""
@@ -49,12 +49,18 @@ _IGNORED = {
 
 
 @dataclass
-class JsonOperation(Operation):
-    """An operation whose failures carry the headers that go with their status."""
+class PlainOperation(Operation):
+    """An operation as it is read best: one example of each thing, and no null where nothing can be null."""
 
     def __post_init__(self) -> None:
         for status, response in self.documented():
-            response.headers = {**(response.headers or {}), **_HEADERS.get(status, {})}
+            for media_type in (response.content or {}).values():
+                if not media_type.examples:
+                    # Not from answer(): Litestar adds its own 400 to whatever has parameters.
+                    del self.responses[status]  # type: ignore[union-attr]
+                    break
+                [example] = media_type.examples.values()
+                media_type.example, media_type.examples = cast("Example", example).value, None
         for parameter in self.parameters or []:
             if isinstance(parameter, Parameter) and isinstance(parameter.schema, Schema):
                 _plain(parameter.schema)
@@ -65,6 +71,16 @@ class JsonOperation(Operation):
     def documented(self) -> list[tuple[str, OpenAPIResponse]]:
         """The answers by status."""
         return [(s, r) for s, r in (self.responses or {}).items() if isinstance(r, OpenAPIResponse)]
+
+
+@dataclass
+class JsonOperation(PlainOperation):
+    """An operation whose failures carry the headers that go with their status."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for status, response in self.documented():
+            response.headers = {**(response.headers or {}), **_HEADERS.get(status, {})}
 
 
 @dataclass
@@ -81,14 +97,12 @@ class JsonOrXmlOperation(JsonOperation):
 
 
 def _as_xml(media_type: OpenAPIMediaType) -> OpenAPIMediaType:
-    [example] = (media_type.examples or {}).values()
-    assert isinstance(example, Example)
-    text = XML_DECLARATION.decode() + xml_element("result", example.value)
+    text = XML_DECLARATION.decode() + xml_element("result", media_type.example)
     return OpenAPIMediaType(schema=media_type.schema, example=text)
 
 
 def _plain(schema: Schema) -> None:
-    """Make the *schema* of an optional parameter say what may be sent: a parameter is absent or it is text, never null."""
+    """Take null out of the *schema* of a parameter: it is absent or it is text."""
     if schema.one_of:
         [only] = [s for s in schema.one_of if isinstance(s, Schema) and s.type != OpenAPIType.NULL]
         schema.type, schema.one_of = schema.type or only.type, None
@@ -96,20 +110,24 @@ def _plain(schema: Schema) -> None:
 
 def answers(kind: Any, description: str, example: Any, failures: Failures) -> dict[int, ResponseSpec]:
     """The answers of an operation: what its success is and looks like, and its failures."""
-    documented = {200: _answer(kind, description, example)}
+    documented = {200: answer(kind, description, example)}
     for status, (when, body) in failures.items():
-        documented[status] = _answer(_named(type(body)), when, msgspec.to_builtins(body))
+        documented[status] = answer(_named(type(body)), when, msgspec.to_builtins(body))
     return documented
 
 
-def _answer(kind: Any, description: str, example: Any) -> ResponseSpec:
-    return ResponseSpec(kind, description=description, generate_examples=False, examples=[Example(value=example)])
+def answer(kind: Any, description: str, example: Any, media_type: str = JSON) -> ResponseSpec:
+    """One answer: its body's type, when it is given, and an example."""
+    return ResponseSpec(
+        kind, description=description, media_type=media_type, generate_examples=False, examples=[Example(value=example)]
+    )
 
 
 def _named(body: type) -> Any:
     # Each API calls its body ErrorBody; without this the document would name them by their modules.
     *_, owner, _ = body.__module__.split(".")
-    return Annotated[body, BodyKwarg(schema_component_key=f"{owner}_error".title().replace("_", ""))]
+    name = f"{owner.title()}Error"
+    return Annotated[body, BodyKwarg(schema_component_key=name, title=name)]
 
 
 def operation(
@@ -130,6 +148,6 @@ def operation(
 
 def complete(document: OpenAPI, schemas: Mapping[str, Any]) -> None:
     """Put *schemas* beside those of the answers, and take out HEAD, which only repeats GET."""
-    document.components.schemas = {**(document.components.schemas or {}), **schemas}
+    document.components.schemas = dict(sorted({**(document.components.schemas or {}), **schemas}.items()))
     for path in (document.paths or {}).values():
         path.head = None

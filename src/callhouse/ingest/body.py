@@ -15,23 +15,42 @@ from callhouse.errors import TooLarge, Unreadable
 
 _NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines")
 _LARGEST_WINDOW = 2**27
+
+PATIENCE = 4
+"""How many times its limit a body is read, and forgotten, so that its sender gets to see the answer."""
+
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{},]', re.DOTALL)
 _is_json = msgspec.json.Decoder(msgspec.Raw).decode
 _split_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 async def receive(request: Request[Any, Any, Any], limit: int) -> bytes:
-    """The body as sent, still encoded. Raises TooLarge as soon as it is longer than *limit* bytes."""
-    declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > limit:
-        raise TooLarge(f"The body has more than {limit} bytes; send it in parts.")
-    chunks, size = [], 0
+    """The body as sent, still encoded. Raises TooLarge when it is longer than *limit* bytes."""
+    chunks: list[bytes] = []
+    size = 0
     async for chunk in request.stream():
         size += len(chunk)
         if size > limit:
-            raise TooLarge(f"The body has more than {limit} bytes; send it in parts.")
-        chunks.append(chunk)
+            chunks.clear()
+        else:
+            chunks.append(chunk)
+        if size > PATIENCE * limit:
+            break
+    if size > limit:
+        raise TooLarge(f"The body has more than {limit} bytes; send it in parts.")
     return b"".join(chunks)
+
+
+async def discard(request: Request[Any, Any, Any], limit: int) -> None:
+    """Read what is being sent, up to PATIENCE times *limit*, and forget it.
+
+    A client that is cut off while it sends sees a broken connection instead of the answer that says what is wrong.
+    """
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > PATIENCE * limit:
+            break
 
 
 def decode(body: bytes, encoding: str, limit: int) -> bytes:

@@ -1,75 +1,184 @@
 """What the API reference says of the ingest routes."""
 
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
-from litestar.openapi.spec import OpenAPIMediaType, RequestBody, Schema
+from litestar.openapi.spec import OpenAPIMediaType, Reference, RequestBody, Schema
 from litestar.openapi.spec.enums import OpenAPIType
 
 from callhouse.ingest.pump import Reply
-from callhouse.reference import JsonOperation, answers, operation
+from callhouse.reference import Failures, JsonOperation, answers, operation
+from callhouse.render import JSON
+from callhouse.sources.native import NativeCall, NativeEvents
 
-_FAILURES = {
-    400: "Nothing in the body could be read.",
-    401: "The credentials are missing or wrong, or the account is inactive.",
-    405: "Only POST is answered.",
-    413: "The body is too large, as sent or after decompression.",
-    429: "Too much is waiting, or too many failed attempts from this address. Send it again after `Retry-After`.",
-    500: "Internal error.",
-    503: "The store cannot be written now. Send it again after `Retry-After`.",
+NDJSON = "application/x-ndjson"
+_COMPONENT = "#/components/schemas/"
+
+_INSTANT = "Epoch seconds, or RFC 3339 with a zone."
+_SECONDS = "In seconds."
+_DECIMAL = "A decimal number; as a string it keeps its last digit."
+_FIELDS = {
+    "session_id": "The sender's own id of the call, unique in the account: 1 to 256 characters.",
+    "src": "Who called.",
+    "dest": "Who was called.",
+    "start": f"When the call began. {_INSTANT}",
+    "answer": f"When it was answered, if it was. {_INSTANT}",
+    "end": f"When it was over; a call without it is in progress and not listed yet. {_INSTANT}",
+    "duration": _SECONDS,
+    "billed_duration": _SECONDS,
+    "rate": _DECIMAL,
+    "amount": _DECIMAL,
+    "hangup_original_code": "The cause as the switch named it, in `hangup_original_scheme`.",
+    "events": "The steps of the call: what the caller heard or pressed, and what the application did.",
+    "timestamp": _INSTANT,
+    "seq": "Puts events of one instant in order.",
+    "line": "The event in words.",
+    "data": "Any JSON object: its keys, their order and their types survive unchanged.",
 }
+_KINDS = {
+    "NativeCall": "A call, or a part of one. What it holds beyond these fields is kept with the call.",
+    "NativeEvents": "Events of a call that is known, or will be.",
+    "NativeEvent": "One step of a call.",
+}
+
+
+@dataclass(frozen=True)
+class _Text:
+    summary: str
+    description: str
+    record: str
+    example: Callable[[int], dict[str, Any]]
+
+
+def _call(now: int) -> dict[str, Any]:
+    return {
+        "session_id": "300060;001;1529552581",
+        "direction": "inbound",
+        "src": "2125551234",
+        "dest": "8009957586",
+        "start": now - 66,
+        "end": datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "events": [
+            {
+                "timestamp": now - 65.75,
+                "class": "info",
+                "line": 'Executing application "email test" version "0.2"',
+                "data": {"module_type": "start", "result_variable": "start"},
+            }
+        ],
+    }
+
+
+def _events(now: int) -> dict[str, Any]:
+    return {
+        "session_id": "300060;001;1529552581",
+        "events": [{"timestamp": now, "class": "event", "line": "Disconnecting call", "data": {}}],
+    }
+
 
 _TEXT = {
-    "calls": (
+    "calls": _Text(
         "Send calls",
-        "One call record, a JSON array of them, or NDJSON; gzip or zstd by `Content-Encoding`. A call may come in "
-        "parts, in any order and any number of times: without `end` it is in progress. The reply comes when all that "
-        "was accepted is on disk. Times are epoch seconds or RFC 3339 with a zone.",
-        {
-            "session_id": "300060;001;1529552581",
-            "direction": "inbound",
-            "src": "2125551234",
-            "dest": "8009957586",
-            "start": 1529552691,
-            "end": "2018-06-21T03:44:57Z",
-            "events": [
-                {
-                    "timestamp": 1529552692.25,
-                    "class": "info",
-                    "line": 'Executing application "email test" version "0.2"',
-                    "data": {"module_type": "start", "result_variable": "start"},
-                }
-            ],
-        },
+        "One call record, a JSON array of them, or NDJSON. A call may come in parts, in any order and any number of "
+        "times: without `end` it is in progress.",
+        "NativeCall",
+        _call,
     ),
-    "events": (
+    "events": _Text(
         "Send events of calls in progress",
-        "Events of a call that is known or will be; an array or NDJSON of such records, as for calls. They are kept "
+        "Events of a call that is known or will be; one such record, a JSON array of them, or NDJSON. They are kept "
         "until the call has ended and are then its log.",
-        {
-            "session_id": "300060;001;1529552581",
-            "events": [{"timestamp": 1529552697, "class": "event", "line": "Disconnecting call", "data": {}}],
-        },
+        "NativeEvents",
+        _events,
     ),
 }
+_REPLY = (
+    "\n\nThe reply comes when all that was accepted is on disk, so what it accepted survives a crash; sending the same "
+    "again changes nothing. A bad record is refused alone: `rejected` names its place in the body, from 0, and why. "
+    "`expired_events` counts events that were left out because they are older than their retention, while their call "
+    "was kept; it is absent when there are none."
+)
+_EXAMPLE_REPLY = {"accepted": 1, "rejected": [{"index": 1, "error": "end is before start"}]}
 
 
-def operation_of(route: str, failure_body: type) -> dict[str, Any]:
-    """The documentation of ``/ingest/<route>``."""
-    summary, description, example = _TEXT.get(
-        route, (f"Send {route} records", "Records as that system writes them.", {})
-    )
+def operation_of(route: str, error: Callable[[str], msgspec.Struct]) -> dict[str, Any]:
+    """The documentation of ``/ingest/<route>``; *error* makes the body of a failure."""
+    text = _TEXT.get(route) or _Text(f"Send {route} records", "Records as that system writes them.", "", lambda _: {})
 
     class Ingest(JsonOperation):
         def __post_init__(self) -> None:
             super().__post_init__()
-            media_type = OpenAPIMediaType(schema=Schema(type=OpenAPIType.OBJECT), example=example)
-            lines = OpenAPIMediaType(
-                schema=Schema(type=OpenAPIType.STRING), example=msgspec.json.encode(example).decode()
-            )
-            self.request_body = RequestBody(
-                content={"application/json": media_type, "application/x-ndjson": lines}, required=True
-            )
+            self.request_body = _request_body(text)
 
-    responses = answers(Reply, "What became of each record.", _FAILURES, failure_body)
-    return {**operation("Ingest", summary, description, responses, Ingest), "status_code": 200}
+    responses = answers(Reply, "What became of each record.", _EXAMPLE_REPLY, _failures(error))
+    documented = operation(f"ingest_{route}", "Ingest", text.summary, text.description + _REPLY, responses, Ingest)
+    return {**documented, "status_code": 200}
+
+
+def schemas() -> dict[str, Any]:
+    """The schemas of the records, by name."""
+    _, components = msgspec.json.schema_components([NativeCall, NativeEvents], ref_template=_COMPONENT + "{name}")
+    for name, component in components.items():
+        component["description"] = _KINDS[name]
+        for field, schema in component["properties"].items():
+            component["properties"][field] = _readable(schema, _FIELDS.get(field))
+    return components
+
+
+def _readable(schema: dict[str, Any], description: str | None) -> dict[str, Any]:
+    """*schema* with its alternatives in one line, where they are plain types, and a *description*."""
+    schema = {key: value for key, value in schema.items() if key != "default"}
+    kinds = schema.get("anyOf", [])
+    if kinds and all(set(kind) == {"type"} for kind in kinds):
+        names = [kind["type"] for kind in kinds]
+        schema = {"type": [name for name in names if name != "integer" or "number" not in names]}
+    return schema if description is None else {**schema, "description": description}
+
+
+def _request_body(text: _Text) -> RequestBody:
+    record = Reference(ref=_COMPONENT + text.record) if text.record else Schema(type=OpenAPIType.OBJECT)
+    one_or_more = Schema(one_of=[record, Schema(type=OpenAPIType.ARRAY, items=record)])
+    # An example of today: the server refuses what is older than its retention, and this one is there to be tried.
+    example = text.example(int(time.time()))
+    line = msgspec.json.encode(example).decode() + "\n"
+    # Not an example: schemathesis stops at an example of a media type that it does not know.
+    lines = Schema(type=OpenAPIType.STRING, description="One record in each line.", default=line)
+    return RequestBody(
+        description="Compressed with gzip or zstd if the header `Content-Encoding` says so.",
+        content={
+            JSON: OpenAPIMediaType(schema=one_or_more, example=example),
+            NDJSON: OpenAPIMediaType(schema=lines),
+        },
+        required=True,
+    )
+
+
+def _failures(error: Callable[[str], msgspec.Struct]) -> Failures:
+    return {
+        400: (
+            "Nothing in the body could be read.",
+            error("The body is neither a JSON object, a JSON array nor NDJSON."),
+        ),
+        401: (
+            "The credentials are missing or wrong, or the account is inactive.",
+            error("Invalid credentials."),
+        ),
+        405: ("Only POST is answered.", error("Method not allowed.")),
+        413: (
+            "The body is too large, as sent or after decompression.",
+            error("The body has more than 67108864 bytes; send it in parts."),
+        ),
+        429: (
+            "Too much is waiting, or too many failed attempts from this address. Send it again after `Retry-After`.",
+            error("The server is busy; try again later."),
+        ),
+        500: ("Internal error.", error("Internal error.")),
+        503: (
+            "The store cannot be written now. Send it again after `Retry-After`.",
+            error("The store cannot be written now; nothing was lost if you send this again later."),
+        ),
+    }

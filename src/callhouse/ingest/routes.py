@@ -13,6 +13,7 @@ from callhouse.errors import (
     Busy,
     InactiveAccount,
     NotAuthenticated,
+    RequestError,
     StoreUnavailable,
     TooLarge,
     TooManyFailures,
@@ -56,7 +57,11 @@ def _route(route: str, read: ReadRecord) -> HTTPRouteHandler:
     async def ingest(
         request: Request[Any, Any, Any], pump: NamedDependency[Pump], authenticator: NamedDependency[Authenticator]
     ) -> Response[Any]:
-        account = await authenticator.account(request, ["fuse", "plivo", "dev"])
+        try:
+            account = await authenticator.account(request, ["fuse", "plivo", "dev"])
+        except RequestError:
+            await body.discard(request, pump.limits.max_body)
+            raise
         sent = Sent(
             await body.receive(request, pump.limits.max_body),
             request.headers.get("content-type", ""),

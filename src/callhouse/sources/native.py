@@ -26,7 +26,7 @@ _MAX_ID = 256
 _MAX_INTEGER = 2**63
 
 
-class _NativeEvent(msgspec.Struct, forbid_unknown_fields=True):
+class NativeEvent(msgspec.Struct, forbid_unknown_fields=True):
     timestamp: Instant
     line: str
     class_: EventClass = msgspec.field(name="class")
@@ -34,7 +34,7 @@ class _NativeEvent(msgspec.Struct, forbid_unknown_fields=True):
     data: dict[str, Any] = {}
 
 
-class _NativeCall(msgspec.Struct, kw_only=True):
+class NativeCall(msgspec.Struct, kw_only=True):
     session_id: str
     call_uuid: str | None = None
     parent_call_uuid: str | None = None
@@ -62,27 +62,27 @@ class _NativeCall(msgspec.Struct, kw_only=True):
     application_version: str | None = None
     location: str | None = None
     channel: str | None = None
-    events: list[_NativeEvent] | None = None
+    events: list[NativeEvent] | None = None
 
 
-class _NativeEvents(msgspec.Struct, forbid_unknown_fields=True):
+class NativeEvents(msgspec.Struct, forbid_unknown_fields=True):
     session_id: str
-    events: list[_NativeEvent]
+    events: list[NativeEvent]
 
 
-_CALL_KEYS = frozenset(_NativeCall.__struct_fields__)
+_CALL_KEYS = frozenset(NativeCall.__struct_fields__)
 _INSTANTS = ("start", "answer", "end")
 _LENGTHS = ("duration", "billed_duration")
 _MONEY = ("rate", "amount")
 _CONVERTED = frozenset((*_INSTANTS, *_LENGTHS, *_MONEY, "events"))
-_PLAIN = tuple(field for field in _NativeCall.__struct_fields__ if field not in _CONVERTED)
+_PLAIN = tuple(field for field in NativeCall.__struct_fields__ if field not in _CONVERTED)
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 def read_call(record: bytes, max_depth: int) -> Part:
     """A call, or a part of one, with or without its events. Raises RecordError."""
     decoded = _object(record, max_depth)
-    native = _convert(decoded, _NativeCall)
+    native = _convert(decoded, NativeCall)
     fields: dict[str, Any] = {field: getattr(native, field) for field in _PLAIN}
     for field in _INSTANTS:
         fields[field] = _instant(field, getattr(native, field))
@@ -100,7 +100,7 @@ def read_call(record: bytes, max_depth: int) -> Part:
 
 def read_events(record: bytes, max_depth: int) -> Part:
     """Events of a call that is known, or will be. Raises RecordError."""
-    native = _convert(_object(record, max_depth), _NativeEvents)
+    native = _convert(_object(record, max_depth), NativeEvents)
     if not native.events:
         raise RecordError("events is empty")
     return Part(session_id=_session(native.session_id), events=_events(native.events))
@@ -187,7 +187,7 @@ def _money(field: str, value: Money | None) -> Decimal | None:
     return amount
 
 
-def _events(events: list[_NativeEvent]) -> tuple[Event, ...]:
+def _events(events: list[NativeEvent]) -> tuple[Event, ...]:
     read = []
     for number, event in enumerate(events):
         try:

@@ -7,7 +7,7 @@ import msgspec
 
 from callhouse.model.account import Account, Retention
 from callhouse.model.record import Outcome, Record
-from callhouse.observability import BATCH_SIZE, STORE_SECONDS
+from callhouse.observability import BATCH_SIZE
 from callhouse.store import expiry, logs
 from callhouse.store.accounts import Accounts
 from callhouse.store.batcher import Batcher
@@ -16,6 +16,7 @@ from callhouse.store.engine import Engine, Reader, Transaction
 from callhouse.store.logs import LogCodec
 from callhouse.store.quarantine import Quarantine
 from callhouse.store.sqlite import SQLite
+from callhouse.store.timed import TimedEngine
 from callhouse.store.writer import BatchWriter
 
 BATCH_RECORDS = 500
@@ -81,8 +82,7 @@ class Store:
         def work(tx: Transaction) -> list[Outcome]:
             return BatchWriter(tx, self._codec, now=self.clock(), max_events=self._max_events).write(records)
 
-        with STORE_SECONDS.labels("write").time():
-            return await self._engine.write(work)
+        return await self._engine.write(work)
 
     async def replay(self, record: Record, entry_id: int) -> Outcome:
         """Try a quarantined record again; it leaves the quarantine when it is kept, in the same transaction."""
@@ -140,6 +140,6 @@ async def open_store(
     directory: Path, *, retention: Retention, clock: Callable[[], int], max_events: int = 10_000
 ) -> Store:
     """Open the store in *directory*, made when there is none. Raises StoreUnavailable when it cannot be used."""
-    store = Store(SQLite(directory), retention, clock, max_events)
+    store = Store(TimedEngine(SQLite(directory)), retention, clock, max_events)
     await store.start()
     return store

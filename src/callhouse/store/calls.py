@@ -67,8 +67,8 @@ class Calls:
         self._engine = engine
         self._codec = codec
 
-    async def page(self, query: CallQuery, fields: Sequence[str]) -> Page[Row]:
-        """The first rows of the page, and the exact total; rows beyond SMALL_PAGE are read by rest()."""
+    async def start_of_page(self, query: CallQuery, fields: Sequence[str]) -> Page[Row]:
+        """The first CHUNK rows of the page at most, and the exact total; rest_of_page reads on."""
         sql = _select(fields, query)
         first = msgspec.structs.replace(query, limit=min(query.limit, CHUNK))
 
@@ -79,8 +79,8 @@ class Calls:
             return await self._engine.quick(work)
         return await self._engine.read(work)
 
-    async def rest(self, query: CallQuery, fields: Sequence[str], last: Row) -> AsyncIterator[list[Row]]:
-        """The rows of the page that follow *last*, the last row of page(), in chunks.
+    async def rest_of_page(self, query: CallQuery, fields: Sequence[str], last: Row) -> AsyncIterator[list[Row]]:
+        """The rows of the page that follow *last*, the last row of its start, in chunks.
 
         *fields* must end in ``start`` and ``session_id``, which mark the place to go on from.
         """

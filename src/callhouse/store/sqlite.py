@@ -45,7 +45,10 @@ class SQLiteTransaction:
         return self._connection.executemany(sql, parameters).fetchall()
 
     def calls_with_words(self, words: Sequence[str], parameters: Parameters, sql: str) -> list[Row]:
-        phrase = " ".join('"' + word.replace('"', '""') + '"' for word in words)
+        # Cut into words as the index was: a term of two words would be a phrase, which detail=none cannot look up.
+        tokenizer = self._connection.fts5_tokenizer("unicode61", ["remove_diacritics", "2"])
+        found = tokenizer(" ".join(words).encode(), apsw.FTS5_TOKENIZE_QUERY, None, include_offsets=False)
+        phrase = " ".join(f'"{token}"' for tokens in found for token in tokens)
         matches = "SELECT rowid FROM log_words WHERE log_words MATCH :phrase"
         return self.rows(sql.format(matches=matches), {**parameters, "phrase": phrase})
 

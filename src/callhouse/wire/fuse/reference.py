@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from litestar.openapi.datastructures import ResponseSpec
+
 from callhouse.model.instant import MAX_SECONDS
 from callhouse.reference import Failures, JsonOrXmlOperation, answers, operation
 from callhouse.wire.fuse.errors import DATABASE, INVALID_CREDENTIALS, METHOD, NO_CALL, ErrorBody
@@ -14,17 +16,20 @@ NUMBER = "Only calls to this number. Spelling does not matter: `+1 (617) 712-300
 LIMIT = "Most calls to return."
 OFFSET = "Calls to skip, newest first."
 
-SECONDS: dict[str, Any] = {"type": "string", "pattern": "^[0-9]{1,11}$", "examples": ["1700000000"]}
+# Together the examples are a window that shows calls of today to who tries the page out as it stands.
+SINCE: dict[str, Any] = {"type": "string", "pattern": "^[0-9]{1,11}$", "examples": ["1700000000"]}
+UNTIL: dict[str, Any] = {**SINCE, "examples": ["2000000000"]}
 LIMITS: dict[str, Any] = {"type": "integer", "minimum": 1, "maximum": 10_000, "default": 1_000}
 OFFSETS: dict[str, Any] = {"type": "integer", "minimum": 0, "maximum": 2**53, "default": 0}
 ID: dict[str, Any] = {"type": "string", "minLength": 1, "examples": ["300060;001;1529552581"]}
 
-_FAILURES: Failures = {
+_BAD_PARAMETER: Failures = {
     400: (
-        f"A parameter is out of range or not of its kind (times are seconds from 0 to {MAX_SECONDS - 1}); the text "
-        "names it.",
+        f"The parameter that the text names is out of range or not of its kind (times go from 0 to {MAX_SECONDS - 1}).",
         ErrorBody("Parameter limit is '20000'; expected a whole number from 1 to 10000."),
     ),
+}
+_FAILURES: Failures = {
     401: (
         "The e-mail address or developer key is missing or wrong, or the account is inactive.",
         ErrorBody(INVALID_CREDENTIALS),
@@ -65,35 +70,33 @@ _DETAILED_EXAMPLE = {
 }
 
 
-def _operation(
-    operation_id: str, summary: str, description: str, body: Any, example: Any, more: Failures | None = None
-) -> dict[str, Any]:
-    responses = answers(body, "What was asked for.", example, {**_FAILURES, **(more or {})})
-    return operation(f"fuse_{operation_id}", "Fuse", summary, description, responses, JsonOrXmlOperation)
+def _operation(operation_id: str, summary: str, description: str, responses: dict[int, ResponseSpec]) -> dict[str, Any]:
+    return operation(operation_id, "Fuse", summary, description, responses, JsonOrXmlOperation)
 
 
 CALLS = _operation(
-    "list_calls",
+    "fuse_list_calls",
     "List calls",
     "Completed calls that started in the window, newest first.\n\n`total_calls` counts all that match, whatever the "
     "page. `start` and `end` are integers in epoch seconds; `src` is the word `Outbound` for an outbound call; `log` "
     "tells whether the call's log is still kept.",
-    CallsBody,
-    {"calls": [_EXAMPLE], "total_calls": 1},
+    answers(CallsBody, "A page of calls.", {"calls": [_EXAMPLE], "total_calls": 1}, {**_BAD_PARAMETER, **_FAILURES}),
 )
 ALL_LOGS = _operation(
-    "list_calls_with_logs",
+    "fuse_list_calls_with_logs",
     "List calls with their logs",
     "As the list of calls, each with its log in `detail`, or `false` where none is kept.\n\nAs at the vendor, `start` "
     "and `end` are strings here.",
-    AllLogsBody,
-    {"calls": [_DETAILED_EXAMPLE], "total_calls": 1},
+    answers(
+        AllLogsBody,
+        "A page of calls.",
+        {"calls": [_DETAILED_EXAMPLE], "total_calls": 1},
+        {**_BAD_PARAMETER, **_FAILURES},
+    ),
 )
 CALL = _operation(
-    "get_call_log",
+    "fuse_get_call_log",
     "Get one call's log",
     "The events of a completed call in order. `timestamp` is in epoch seconds.",
-    list[LogEntryBody],
-    _EXAMPLE_LOG,
-    _NOT_FOUND,
+    answers(list[LogEntryBody], "The log.", _EXAMPLE_LOG, {**_NOT_FOUND, **_FAILURES}),
 )

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 from litestar import HttpMethod, Request, Response, route
@@ -29,8 +30,8 @@ KNOWN = frozenset({"number", "limit", "offset"})
 NONE_KNOWN: frozenset[str] = frozenset()
 READ = [HttpMethod.GET, HttpMethod.HEAD]
 
-Start = Annotated[str, PathParameter(description=reference.START, schema_extra=reference.SECONDS)]
-End = Annotated[str, PathParameter(description=reference.END, schema_extra=reference.SECONDS)]
+Start = Annotated[str, PathParameter(description=reference.START, schema_extra=reference.SINCE)]
+End = Annotated[str, PathParameter(description=reference.END, schema_extra=reference.UNTIL)]
 SessionId = Annotated[str, PathParameter(description=reference.SESSION_ID, schema_extra=reference.ID)]
 Number = Annotated[str | None, QueryParameter(description=reference.NUMBER)]
 Limit = Annotated[str | None, QueryParameter(description=reference.LIMIT, schema_extra=reference.LIMITS)]
@@ -52,7 +53,7 @@ async def calls(
     account = await authenticator.account(request, ["fuse"])
     query = _query(store, account, start, end, number, limit, offset)
     headers = ignored_parameters(request.query_params, KNOWN)
-    page = await store.calls.page(query, schema.FIELDS)
+    page = await store.calls.start_of_page(query, schema.FIELDS)
     details_since = account.retention.details_since(store.clock())
     xml = wants_xml(request)
 
@@ -86,7 +87,7 @@ async def all_logs(
     account = await authenticator.account(request, ["fuse"])
     query = _query(store, account, start, end, number, limit, offset)
     headers = ignored_parameters(request.query_params, KNOWN)
-    page = await store.calls.page(query, schema.FIELDS)
+    page = await store.calls.start_of_page(query, schema.FIELDS)
     details_since = account.retention.details_since(store.clock())
     xml = wants_xml(request)
 
@@ -121,14 +122,14 @@ async def call(
     request: Request[Any, Any, Any],
     store: NamedDependency[Store],
     authenticator: NamedDependency[Authenticator],
-    session_id: SessionId,
+    session_id: SessionId,  # noqa: ARG001 — documents the path; what was sent is read from the request
 ) -> Response[Any]:
     """The log of one call."""
     account = await authenticator.account(request, ["fuse"])
     now = store.clock()
     found = await store.calls.log(
         account.id,
-        str(session_id).removeprefix("/"),
+        _session_as_sent(request),
         since=account.retention.calls_since(now),
         details_since=account.retention.details_since(now),
     )
@@ -141,6 +142,12 @@ async def call(
         items = schema.log_xml(log_document.decode_entries(found.document))
         return Response(XML_DECLARATION + f"<result>{items}</result>".encode(), headers=headers, media_type=XML)
     return Response(log_document.entries(found.document), headers=headers, media_type=JSON)
+
+
+def _session_as_sent(request: Request[Any, Any, Any]) -> str:
+    """The session id in the path; the router's own value has lost doubled and final slashes that may belong to it."""
+    raw = request.scope["raw_path"].partition(b"?")[0].removesuffix(b"/")
+    return unquote_to_bytes(raw.partition(b"/call/")[2]).decode(errors="replace")
 
 
 def _query(
@@ -160,7 +167,7 @@ def _query(
 async def _all_rows(store: Store, query: CallQuery, first: list[Row]) -> AsyncIterator[list[Row]]:
     yield first
     if first and len(first) < query.limit:
-        async for rows in store.calls.rest(query, schema.FIELDS, first[-1]):
+        async for rows in store.calls.rest_of_page(query, schema.FIELDS, first[-1]):
             yield rows
 
 

@@ -94,7 +94,7 @@ def log_xml(log: list[LogEntry]) -> str:
     )
 
 
-class _Event(msgspec.Struct):
+class LogEventBody(msgspec.Struct):
     line: str
     data: dict[str, Any]
 
@@ -102,7 +102,7 @@ class _Event(msgspec.Struct):
 class LogEntryBody(msgspec.Struct, rename={"class_": "class"}):
     """An event in a log; *timestamp* is in epoch seconds."""
 
-    event: _Event
+    event: LogEventBody
     class_: Literal["info", "event", "debug", "prompt", "error"]
     timestamp: int
 

@@ -1,0 +1,38 @@
+"""Any engine, with the time of its work measured."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from callhouse.observability import STORE_SECONDS
+from callhouse.store.engine import Engine, Reader, Transaction
+
+T = TypeVar("T")
+
+_quick = STORE_SECONDS.labels("quick")
+_read = STORE_SECONDS.labels("read")
+_write = STORE_SECONDS.labels("write")
+
+
+class TimedEngine:
+    """Passes everything on to *engine*, and observes how long it took, waiting for its turn included."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    async def quick(self, work: Callable[[Reader], T]) -> T:
+        with _quick.time():
+            return await self._engine.quick(work)
+
+    async def read(self, work: Callable[[Reader], T]) -> T:
+        with _read.time():
+            return await self._engine.read(work)
+
+    async def write(self, work: Callable[[Transaction], T]) -> T:
+        with _write.time():
+            return await self._engine.write(work)
+
+    async def size(self) -> int:
+        return await self._engine.size()
+
+    async def close(self) -> None:
+        await self._engine.close()
