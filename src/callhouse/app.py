@@ -12,7 +12,7 @@ import msgspec
 import prometheus_client
 from litestar import Litestar, MediaType, Request, Response, Router, get
 from litestar.di import NamedDependency, Provide
-from litestar.exceptions import HTTPException, NotFoundException
+from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
 from litestar.openapi import OpenAPIConfig, ResponseSpec
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme, Tag
@@ -43,6 +43,9 @@ from callhouse.wire import Wire
 
 UPKEEP_SECONDS = 30.0
 """Pause between two rounds of removing what has expired."""
+
+PROBES = ("/healthz", "/readyz", "/metrics")
+"""Paths that are answered under any load, lest a busy server be taken for a dead one."""
 
 PROBE_SECONDS = 2.0
 """How long the store may take to prove that it is writable."""
@@ -99,12 +102,24 @@ def create_app(settings: Settings, on_ready: Callable[[], None] = lambda: None) 
     def render_error(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
         if not isinstance(error, RequestError | Busy | HTTPException):
             log.error("request.failed", path=request.scope["path"], exc_info=error)
+        if isinstance(error, MethodNotAllowedException) and error.headers:
+            allowed = [method for method in error.headers["allow"].split(", ") if method != "OPTIONS"]
+            error.headers["allow"] = ", ".join(sorted(allowed))
         for api in wires:
             if request.scope["path"].startswith(api.path + "/"):
                 return api.render_error(request, error)
         return ingest_routes.render_error(request, error)
 
+    async def answered(scope: Any, receive: Any, send: Any) -> None:
+        # The framework would answer OPTIONS by itself; here it is one of the methods that get a 405.
+        if scope["type"] == "http" and scope["method"] == "OPTIONS":
+            scope = {**scope, "method": "TRACE"}
+        await app(scope, receive, send)
+
     async def overloaded(scope: Any, receive: Any, send: Any) -> None:
+        if scope["path"] in PROBES:
+            await app(scope, receive, send)
+            return
         request: Request[Any, Any, Any] = Request(scope)
         answer = render_error(request, Busy()).to_asgi_response(None, request)
         await answer(scope, receive, send)
@@ -129,7 +144,7 @@ def create_app(settings: Settings, on_ready: Callable[[], None] = lambda: None) 
         request_max_body_size=None,
     )
     complete(app.openapi_schema, ingest_reference.schemas())
-    return Access(app, settings.server.max_in_flight, overloaded)  # type: ignore[arg-type]
+    return Access(answered, settings.server.max_in_flight, overloaded)
 
 
 def _from_state(name: str) -> Callable[..., Any]:

@@ -33,6 +33,8 @@ def search(
         reach = parse_duration(last)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--last") from None
+    if not any(character.isalnum() for word in words for character in word):
+        raise typer.BadParameter("letters or digits expected.", param_hint="WORDS")
     in_force, _ = settings(config, data, chosen)
 
     async def work() -> list[FoundCall]:

@@ -1,6 +1,8 @@
 """``callhouse serve`` and ``callhouse config``."""
 
+import ctypes
 import functools
+import signal
 import socket
 import sys
 from typing import Annotated, Any
@@ -55,6 +57,7 @@ def serve(
 
 
 def _application(in_force: Settings, port: int, _target: str) -> Any:
+    _stop_with_parent()
     configure_logging(in_force.log.format, in_force.log.level)
     host = in_force.server.host
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
@@ -64,6 +67,12 @@ def _application(in_force: Settings, port: int, _target: str) -> Any:
         sys.stdout.flush()
 
     return create_app(in_force, ready)
+
+
+def _stop_with_parent() -> None:
+    """Have the kernel stop this worker when the process that started it is gone, lest it keep the port for ever."""
+    prctl_set_parent_death_signal = 1
+    ctypes.CDLL(None).prctl(prctl_set_parent_death_signal, signal.SIGTERM)
 
 
 async def _check(in_force: Settings) -> None:

@@ -108,7 +108,13 @@ class Store:
 
     async def train(self) -> bool:
         """Train the dictionary of the logs when it is time; whether it was."""
-        return not self._codec.has_dictionary and await self._engine.write(lambda tx: logs.train(tx, self._codec))
+        if self._codec.has_dictionary:
+            return False
+        dictionary = await self._engine.read(lambda reader: logs.train(reader, self._codec))
+        if dictionary is None:
+            return False
+        await self._engine.write(lambda tx: logs.adopt(tx, self._codec, dictionary))
+        return True
 
     async def probe(self) -> None:
         """Return once something was written and is on disk; raises StoreUnavailable otherwise."""

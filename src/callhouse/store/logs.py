@@ -20,7 +20,9 @@ SHARED_BY = 20
 it was trained on, so it may hold what an application says to everybody and nothing that one caller said."""
 
 _DICTIONARIES = "SELECT number, content FROM dictionaries ORDER BY number"
-_ADD_DICTIONARY = "INSERT INTO dictionaries (number, content) VALUES (:number, :content)"
+_ADD_DICTIONARY = """
+INSERT INTO dictionaries (number, content) VALUES (:number, :content) ON CONFLICT (number) DO NOTHING
+"""
 _NEWEST = "SELECT dictionary, document FROM logs ORDER BY call_id DESC LIMIT :limit"
 
 
@@ -68,19 +70,22 @@ class LogCodec:
         return decompressor.decompress(blob)
 
 
-def train(tx: Transaction, codec: LogCodec) -> bool:
-    """Give the store its first dictionary, if it has logs enough and none yet; whether it did."""
-    codec.load(tx)
+def train(reader: Reader, codec: LogCodec) -> bytes | None:
+    """The first dictionary of a store that has logs enough and none yet; None when it is not time. Takes a second."""
+    codec.load(reader)
     if codec.has_dictionary:
-        return False
-    rows = tx.rows(_NEWEST, {"limit": SAMPLES})
+        return None
+    rows = reader.rows(_NEWEST, {"limit": SAMPLES})
     if len(rows) < SAMPLES:
-        return False
-    logs = [log_document.decode_entries(codec.decompress(tx, number, blob)) for number, blob in rows]
-    content = zstandard.train_dictionary(DICTIONARY_BYTES, _without_rare_texts(logs), level=LEVEL).as_bytes()
-    tx.each(_ADD_DICTIONARY, [{"number": 1, "content": content}])
+        return None
+    logs = [log_document.decode_entries(codec.decompress(reader, number, blob)) for number, blob in rows]
+    return zstandard.train_dictionary(DICTIONARY_BYTES, _without_rare_texts(logs), level=LEVEL).as_bytes()
+
+
+def adopt(tx: Transaction, codec: LogCodec, dictionary: bytes) -> None:
+    """Use *dictionary* from now on, unless another process was quicker to bring one."""
+    tx.each(_ADD_DICTIONARY, [{"number": 1, "content": dictionary}])
     codec.load(tx)
-    return True
 
 
 def _without_rare_texts(

@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import apsw
 
@@ -18,6 +18,13 @@ T = TypeVar("T")
 FILE_NAME = "callhouse.db"
 READING_THREADS = 4
 
+READER_CACHE_KIB = 16 * 1024
+WRITER_CACHE_KIB = 128 * 1024
+"""Random session ids dirty pages all over the indexes; the writer is quicker when it need not fetch them again."""
+
+LOOP_BUSY_MS = 1_000
+"""How long a read on the event loop may wait for a lock, which readers need only while another process recovers."""
+
 # synchronous=FULL: a commit is on disk before it returns. Checkpoints are rarer than SQLite's default of 1,000 pages
 # because random session ids dirty a page each, and a page that is dirtied often is better copied once.
 _PRAGMAS = (
@@ -25,7 +32,6 @@ _PRAGMAS = (
     "PRAGMA synchronous = FULL",
     "PRAGMA foreign_keys = ON",
     "PRAGMA temp_store = MEMORY",
-    "PRAGMA cache_size = -65536",
     "PRAGMA mmap_size = 1073741824",
     "PRAGMA wal_autocheckpoint = 8192",
     "PRAGMA journal_size_limit = 67108864",
@@ -73,8 +79,11 @@ class SQLite:
         self._opening = threading.Lock()
         try:
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._loop_side = self._open()
+            # What the store holds is nobody else's business, whatever the directory's mode; WAL files take this one's.
+            self.path.touch(mode=0o600, exist_ok=True)
+            self._loop_side = self._open(READER_CACHE_KIB)
             _migrate(self._loop_side)
+            self._loop_side.set_busy_timeout(LOOP_BUSY_MS)
         except OSError as error:
             raise StoreUnavailable(f"The data directory {directory} cannot be used: {error.strerror}.") from error
         except apsw.Error as error:
@@ -84,14 +93,21 @@ class SQLite:
         self._writer = ThreadPoolExecutor(1, "store-write")
         self._writing: apsw.Connection | None = None
 
-    def _open(self) -> apsw.Connection:
+    def _open(self, cache_kib: int) -> apsw.Connection:
         with self._opening:
             connection = apsw.Connection(str(self.path))
             connection.set_busy_timeout(self._busy_timeout)
             for pragma in _PRAGMAS:
                 connection.execute(pragma)
+            connection.execute(f"PRAGMA cache_size = -{cache_kib}")
             self._opened.append(connection)
         return connection
+
+    def _opened_or_unavailable(self, cache_kib: int) -> apsw.Connection:
+        try:
+            return self._open(cache_kib)
+        except apsw.Error as error:
+            raise StoreUnavailable(str(error)) from error
 
     async def quick(self, work: Callable[[Reader], T]) -> T:
         # A few index look-ups cost less than the hop to another thread would.
@@ -103,7 +119,7 @@ class SQLite:
     def _read(self, work: Callable[[Reader], T]) -> T:
         connection: apsw.Connection | None = getattr(self._reading, "connection", None)
         if connection is None:
-            connection = self._reading.connection = _unavailable_if_failing(self._open)
+            connection = self._reading.connection = self._opened_or_unavailable(READER_CACHE_KIB)
         return _in_transaction(connection, "BEGIN", work)
 
     async def write(self, work: Callable[[Transaction], T]) -> T:
@@ -111,7 +127,7 @@ class SQLite:
 
     def _write(self, work: Callable[[Transaction], T]) -> T:
         if self._writing is None:
-            self._writing = _unavailable_if_failing(self._open)
+            self._writing = self._opened_or_unavailable(WRITER_CACHE_KIB)
         return _in_transaction(self._writing, "BEGIN IMMEDIATE", work)
 
     async def size(self) -> int:
@@ -139,13 +155,6 @@ def _in_transaction(connection: apsw.Connection, begin: str, work: Callable[[SQL
     except apsw.Error as error:
         raise StoreUnavailable(str(error)) from error
     return result
-
-
-def _unavailable_if_failing(action: Callable[[], Any]) -> Any:
-    try:
-        return action()
-    except apsw.Error as error:
-        raise StoreUnavailable(str(error)) from error
 
 
 def _migrate(connection: apsw.Connection) -> None:

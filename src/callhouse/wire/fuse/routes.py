@@ -196,5 +196,5 @@ async def _answer(
     if whole:
         return Response(b"".join([part async for part in body]), headers=headers, media_type=media_type)
     if request.method == HttpMethod.HEAD:
-        return Response(b"", headers=headers, media_type=media_type)
+        return Stream(iter(()), headers=headers, media_type=media_type)
     return Stream(body, headers=headers, media_type=media_type)
