@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from pathlib import Path
@@ -11,7 +11,6 @@ from typing import Any
 import msgspec
 import prometheus_client
 from litestar import Litestar, MediaType, Request, Response, Router, get
-from litestar.di import NamedDependency, Provide
 from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
 from litestar.openapi import OpenAPIConfig, ResponseSpec
 from litestar.openapi.plugins import JsonRenderPlugin
@@ -60,8 +59,8 @@ DOCS_FILES = {
 """What the page of the API reference loads; all of it is installed here, so no request leaves the machine."""
 
 DOCS_HEADERS = {
-    # Swagger UI writes style attributes; everything else is a file of this server, or an icon within one.
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; "
+    # The icons are data within Swagger UI's style sheet; all else is a file of this server.
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
     "img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
@@ -73,8 +72,15 @@ def now() -> int:
     return time.time_ns() // 1_000_000
 
 
-def create_app(settings: Settings, on_ready: Callable[[], None] = lambda: None) -> ASGIApp:
-    """The whole server; it opens the store when it starts and closes it when it stops."""
+async def _nothing() -> None:
+    """What create_app does when it has started, unless it is told otherwise."""
+
+
+def create_app(settings: Settings, announce: Callable[[], Coroutine[Any, Any, None]] = _nothing) -> ASGIApp:
+    """The whole server; it opens the store when it starts and closes it when it stops.
+
+    *announce* runs beside the application from when that is ready to answer.
+    """
     wires = discover(wire, Wire)
 
     @asynccontextmanager
@@ -88,14 +94,14 @@ def create_app(settings: Settings, on_ready: Callable[[], None] = lambda: None) 
         app.state.store = store
         app.state.authenticator = Authenticator(store)
         app.state.pump = Pump(store, settings.ingest)
-        upkeep = asyncio.create_task(keep_up(store))
+        tasks = [asyncio.create_task(keep_up(store)), asyncio.create_task(announce())]
         log.info("server.started", version=__version__, data=settings.store.data)
-        on_ready()
         try:
             yield
         finally:
-            upkeep.cancel()
-            await asyncio.gather(upkeep, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             await store.close()
             log.info("server.stopped")
 
@@ -135,9 +141,6 @@ def create_app(settings: Settings, on_ready: Callable[[], None] = lambda: None) 
             docs_file,
         ],
         lifespan=[lifespan],
-        dependencies={
-            name: Provide(_from_state(name), sync_to_thread=False) for name in ("store", "authenticator", "pump")
-        },
         exception_handlers={Exception: render_error},
         openapi_config=_openapi(wires),
         # Our own limit names what to do and holds after decompression too.
@@ -145,13 +148,6 @@ def create_app(settings: Settings, on_ready: Callable[[], None] = lambda: None) 
     )
     complete(app.openapi_schema, ingest_reference.schemas())
     return Access(answered, settings.server.max_in_flight, overloaded)
-
-
-def _from_state(name: str) -> Callable[..., Any]:
-    def provide(request: Request[Any, Any, Any]) -> Any:
-        return getattr(request.app.state, name)
-
-    return provide
 
 
 async def keep_up(store: Store) -> None:
@@ -205,10 +201,10 @@ async def healthz() -> Response[Any]:
 
 
 @get("/readyz", **READY)
-async def readyz(store: NamedDependency[Store]) -> Response[Any]:
+async def readyz(request: Request[Any, Any, Any]) -> Response[Any]:
     """The store answers and can be written."""
     try:
-        await asyncio.wait_for(store.probe(), PROBE_SECONDS)
+        await asyncio.wait_for(request.app.state.store.probe(), PROBE_SECONDS)
     except (StoreUnavailable, TimeoutError) as error:
         log.error("store.not_ready", error=str(error.__cause__ or error))
         return Response({"status": "the store cannot be written"}, status_code=503)
@@ -216,8 +212,9 @@ async def readyz(store: NamedDependency[Store]) -> Response[Any]:
 
 
 @get("/metrics", **METRICS)
-async def metrics(store: NamedDependency[Store]) -> Response[Any]:
+async def metrics(request: Request[Any, Any, Any]) -> Response[Any]:
     """Prometheus' text format."""
+    store: Store = request.app.state.store
     try:
         statistics = await store.statistics()
     except StoreUnavailable:

@@ -44,7 +44,7 @@ class Throttle:
 
     def wait(self, address: str) -> int:
         """Seconds until *address* may fail again; 0 when it may now."""
-        failures = self._count(_network(address))
+        failures = self._count(_network(address)) if self._failures else 0
         if failures < FREE_FAILURES:
             return 0
         return max(1, round((failures - FREE_FAILURES + 1) * SECONDS_A_FAILURE))
@@ -133,6 +133,12 @@ class Authenticator:
         if len(self._verdicts) > REMEMBERED:
             self._verdicts.popitem(last=False)
         return True
+
+
+async def authenticate(request: Request[Any, Any, Any], *kinds: CredentialKind) -> Account:
+    """The account whose credential of one of *kinds* the request carries; raises what Authenticator.account does."""
+    authenticator: Authenticator = request.app.state.authenticator
+    return await authenticator.account(request, kinds)
 
 
 def _verify(stored: str, secret: str) -> bool:

@@ -127,7 +127,7 @@ def _named(body: type) -> Any:
     # Each API calls its body ErrorBody; without this the document would name them by their modules.
     *_, owner, _ = body.__module__.split(".")
     name = f"{owner.title()}Error"
-    return Annotated[body, BodyKwarg(schema_component_key=name, title=name)]
+    return Annotated[body, BodyKwarg(schema_component_key=name)]
 
 
 def operation(
@@ -147,7 +147,9 @@ def operation(
 
 
 def complete(document: OpenAPI, schemas: Mapping[str, Any]) -> None:
-    """Put *schemas* beside those of the answers, and take out HEAD, which only repeats GET."""
+    """Put *schemas* beside those of the answers, title each by its name, and leave out HEAD, which only repeats GET."""
+    for name, schema in (document.components.schemas or {}).items():
+        schema.title = name
     document.components.schemas = dict(sorted({**(document.components.schemas or {}), **schemas}.items()))
     for path in (document.paths or {}).values():
         path.head = None

@@ -27,9 +27,12 @@ def wants_xml(request: Request[Any, Any, Any]) -> bool:
 
     Of the media ranges with the highest q the first that is JSON or XML decides.
     """
-    best, xml = 0.0, False
-    for media_range in request.headers.get("accept", "").split(","):
-        name, *parameters = (part.strip().lower() for part in media_range.split(";"))
+    accept = request.headers.get("accept", "").lower()
+    if XML not in accept:
+        return False
+    best, xml, decided = 0.0, False, False
+    for media_range in accept.split(","):
+        name, *parameters = (part.strip() for part in media_range.split(";"))
         q = 1.0
         for parameter in parameters:
             if match := _Q.fullmatch(parameter):

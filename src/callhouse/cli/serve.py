@@ -1,5 +1,6 @@
 """``callhouse serve`` and ``callhouse config``."""
 
+import asyncio
 import ctypes
 import functools
 import signal
@@ -62,11 +63,25 @@ def _application(in_force: Settings, port: int, _target: str) -> Any:
     host = in_force.server.host
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
-    def ready() -> None:
+    async def announce() -> None:
+        await _listening(host, port)
         sys.stdout.write(f"Callhouse is ready on {address}\n")
         sys.stdout.flush()
 
-    return create_app(in_force, ready)
+    return create_app(in_force, announce)
+
+
+async def _listening(host: str, port: int) -> None:
+    """Return once the port takes connections: granian begins to listen after the application has started."""
+    reachable = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 — names it, does not bind it
+    while True:
+        try:
+            _, writer = await asyncio.open_connection(reachable, port)
+        except OSError:
+            await asyncio.sleep(0.005)
+        else:
+            writer.close()
+            return
 
 
 def _stop_with_parent() -> None:

@@ -4,11 +4,10 @@ from typing import Any
 
 import msgspec
 from litestar import Request, Response, post
-from litestar.di import NamedDependency
 from litestar.exceptions import HTTPException
 from litestar.handlers import HTTPRouteHandler
 
-from callhouse.auth import Authenticator
+from callhouse.auth import authenticate
 from callhouse.errors import (
     Busy,
     InactiveAccount,
@@ -54,11 +53,10 @@ def routes() -> list[HTTPRouteHandler]:
 
 def _route(route: str, read: ReadRecord) -> HTTPRouteHandler:
     @post(f"/{route}", name=f"ingest_{route}", **reference.operation_of(route, ErrorBody))
-    async def ingest(
-        request: Request[Any, Any, Any], pump: NamedDependency[Pump], authenticator: NamedDependency[Authenticator]
-    ) -> Response[Any]:
+    async def ingest(request: Request[Any, Any, Any]) -> Response[Any]:
+        pump: Pump = request.app.state.pump
         try:
-            account = await authenticator.account(request, ["fuse", "plivo", "dev"])
+            account = await authenticate(request, "fuse", "plivo", "dev")
         except RequestError:
             await body.discard(request, pump.limits.max_body)
             raise

@@ -41,10 +41,7 @@ _PUT_CREDENTIAL = """
 INSERT INTO credentials (kind, name, account_id, hash) VALUES (:kind, :name, :account_id, :hash)
 ON CONFLICT (kind, name) DO UPDATE SET hash = excluded.hash
 """
-_CREDENTIAL = f"""
-SELECT c.hash, {", ".join("a." + c.strip() for c in _COLUMNS.split(","))}
-FROM credentials AS c JOIN accounts AS a ON a.id = c.account_id WHERE c.kind = :kind AND c.name = :name
-"""  # noqa: S608
+_CREDENTIAL = "SELECT hash, account_id FROM credentials WHERE kind = :kind AND name = :name"
 _META = "SELECT value FROM meta WHERE name = :name"
 _PUT_META = "INSERT INTO meta (name, value) VALUES (:name, :value) ON CONFLICT (name) DO NOTHING"
 
@@ -161,8 +158,17 @@ class Accounts:
     async def credential(self, kind: CredentialKind, name: str) -> Credential | None:
         """The credential of that name; fuse's names are e-mail addresses, whose case does not matter."""
         key = {"kind": kind, "name": name.lower() if kind == "fuse" else name}
-        rows = await self._engine.quick(lambda reader: reader.rows(_CREDENTIAL, key))
-        return Credential(_account(rows[0][1:], self._retention), rows[0][0]) if rows else None
+
+        # Every request asks this; two look-ups by key take half the time of their join.
+        def work(reader: Reader) -> Credential | None:
+            found = reader.rows(_CREDENTIAL, key)
+            if not found:
+                return None
+            stored, account_id = found[0]
+            [account] = reader.rows(_GET, {"id": account_id})
+            return Credential(_account(account, self._retention), stored)
+
+        return await self._engine.quick(work)
 
     def matches_fast(self, stored: str, secret: str) -> bool:
         """Whether *secret* is the generated one whose hash is *stored*, in constant time."""

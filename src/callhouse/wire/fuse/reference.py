@@ -64,8 +64,13 @@ _EXAMPLE_LOG = [
     {"event": {"line": "Disconnecting call", "data": {}}, "class": "event", "timestamp": 1529552697},
 ]
 _DETAILED_EXAMPLE = {
-    **{key: str(value) if key in {"start", "end"} else value for key, value in _EXAMPLE.items() if key != "log"},
+    "dest": "8009957586",
+    "src": "2125551234",
+    "start": "1529552691",
+    "end": "1529552697",
+    "session_id": "300060;001;1529552581",
     "detail": _EXAMPLE_LOG,
+    "type": "inbound",
     "log": True,
 }
 

@@ -6,15 +6,14 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 from litestar import HttpMethod, Request, Response, route
-from litestar.di import NamedDependency
 from litestar.params import PathParameter, QueryParameter
 from litestar.response import Stream
 
-from callhouse.auth import Authenticator
+from callhouse.auth import authenticate
 from callhouse.errors import DetailGone, NotFound
 from callhouse.model import log as log_document
 from callhouse.model.account import Account
-from callhouse.model.query import CallQuery
+from callhouse.model.query import CallQuery, Page
 from callhouse.render import JSON, XML, XML_DECLARATION, ignored_parameters, integer, wants_xml, window
 from callhouse.store import Store
 from callhouse.store.engine import Row
@@ -41,8 +40,6 @@ Offset = Annotated[str | None, QueryParameter(description=reference.OFFSET, sche
 @route("/calls/{start:str}/{end:str}", http_method=READ, **reference.CALLS)
 async def calls(
     request: Request[Any, Any, Any],
-    store: NamedDependency[Store],
-    authenticator: NamedDependency[Authenticator],
     start: Start,
     end: End,
     number: Number = None,
@@ -50,7 +47,8 @@ async def calls(
     offset: Offset = None,
 ) -> Response[Any]:
     """The calls that started in a window, newest first."""
-    account = await authenticator.account(request, ["fuse"])
+    account = await authenticate(request, "fuse")
+    store: Store = request.app.state.store
     query = _query(store, account, start, end, number, limit, offset)
     headers = ignored_parameters(request.query_params, KNOWN)
     page = await store.calls.start_of_page(query, schema.FIELDS)
@@ -61,7 +59,7 @@ async def calls(
         yield XML_DECLARATION + b"<result><calls>" if xml else b'{"calls":['
         separator = b""
         async for rows in _all_rows(store, query, page.rows):
-            bodies = [schema.call_body(row, details_since) for row in rows]
+            bodies = schema.call_bodies(rows, details_since)
             if xml:
                 yield "".join(map(schema.call_xml, bodies)).encode()
             elif bodies:
@@ -69,14 +67,16 @@ async def calls(
                 separator = b","
         yield _end(page.total, xml)
 
-    return await _answer(request, body(), headers, whole=len(page.rows) == min(query.limit, page.total))
+    whole = _is_whole(page, query)
+    if whole and not xml:
+        bodies = schema.call_bodies(page.rows, details_since)
+        return Response(msgspec.json.encode(schema.CallsBody(bodies, page.total)), headers=headers, media_type=JSON)
+    return await _answer(request, body(), headers, xml=xml, whole=whole)
 
 
 @route("/all_logs/{start:str}/{end:str}", http_method=READ, **reference.ALL_LOGS)
 async def all_logs(
     request: Request[Any, Any, Any],
-    store: NamedDependency[Store],
-    authenticator: NamedDependency[Authenticator],
     start: Start,
     end: End,
     number: Number = None,
@@ -84,7 +84,8 @@ async def all_logs(
     offset: Offset = None,
 ) -> Response[Any]:
     """The calls that started in a window, newest first, each with its log."""
-    account = await authenticator.account(request, ["fuse"])
+    account = await authenticate(request, "fuse")
+    store: Store = request.app.state.store
     query = _query(store, account, start, end, number, limit, offset)
     headers = ignored_parameters(request.query_params, KNOWN)
     page = await store.calls.start_of_page(query, schema.FIELDS)
@@ -113,19 +114,18 @@ async def all_logs(
         yield _end(page.total, xml)
 
     few_events = sum(row[5] for row in page.rows) <= EVENTS_AT_A_TIME
-    return await _answer(request, body(), headers, whole=few_events and len(page.rows) == min(query.limit, page.total))
+    return await _answer(request, body(), headers, xml=xml, whole=few_events and _is_whole(page, query))
 
 
 # A session id is the sender's own and may hold a slash, hence the type path.
 @route("/call/{session_id:path}", http_method=READ, **reference.CALL)
 async def call(
     request: Request[Any, Any, Any],
-    store: NamedDependency[Store],
-    authenticator: NamedDependency[Authenticator],
     session_id: SessionId,  # noqa: ARG001 — documents the path; what was sent is read from the request
 ) -> Response[Any]:
     """The log of one call."""
-    account = await authenticator.account(request, ["fuse"])
+    account = await authenticate(request, "fuse")
+    store: Store = request.app.state.store
     now = store.clock()
     found = await store.calls.log(
         account.id,
@@ -188,11 +188,16 @@ def _end(total: int, xml: bool) -> bytes:
     return (f"</calls><total_calls>{total}</total_calls></result>" if xml else f'],"total_calls":{total}}}').encode()
 
 
+def _is_whole(page: Page[Row], query: CallQuery) -> bool:
+    """Whether the start of the page is all of it."""
+    return len(page.rows) == min(query.limit, max(page.total - query.offset, 0))
+
+
 async def _answer(
-    request: Request[Any, Any, Any], body: AsyncIterator[bytes], headers: dict[str, str], *, whole: bool
+    request: Request[Any, Any, Any], body: AsyncIterator[bytes], headers: dict[str, str], *, xml: bool, whole: bool
 ) -> Response[Any]:
     """*body* with its length when it is short (*whole*), else as a stream, of which HEAD reads nothing."""
-    media_type = XML if wants_xml(request) else JSON
+    media_type = XML if xml else JSON
     if whole:
         return Response(b"".join([part async for part in body]), headers=headers, media_type=media_type)
     if request.method == HttpMethod.HEAD:

@@ -1,5 +1,6 @@
 """The bodies of the Fuse API, byte for byte as published: shared key order, types and white space aside."""
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import msgspec
@@ -39,22 +40,25 @@ class DetailedCallBody(msgspec.Struct):
     log: bool
 
 
-def call_body(row: Row, details_since: int) -> CallBody:
-    _, dest, src, direction, end, event_count, start, session_id = row
-    return CallBody(
-        dest or "",
-        "Outbound" if direction == "outbound" else src or "",
-        start // 1000,
-        end // 1000,
-        session_id,
-        direction,
-        event_count > 0 and end >= details_since,
-    )
+def call_bodies(rows: Iterable[Row], details_since: int) -> list[CallBody]:
+    """One body a row; a log is shown of a call that has one and ended at *details_since* (ms) or later."""
+    return [
+        CallBody(
+            dest or "",
+            "Outbound" if direction == "outbound" else src or "",
+            start // 1000,
+            end // 1000,
+            session_id,
+            direction,
+            event_count > 0 and end >= details_since,
+        )
+        for _, dest, src, direction, end, event_count, start, session_id in rows
+    ]
 
 
 def detailed_call_body(row: Row, log: bytes | None) -> DetailedCallBody:
     """*log* is the JSON array of the call's events, or None when there is none to show."""
-    short = call_body(row, 0)
+    [short] = call_bodies([row], 0)
     return DetailedCallBody(
         short.dest,
         short.src,
@@ -76,7 +80,7 @@ def call_xml(body: CallBody) -> str:
 
 
 def detailed_call_xml(row: Row, log: list[LogEntry] | None) -> str:
-    short = call_body(row, 0)
+    [short] = call_bodies([row], 0)
     detail = "false" if log is None else log_xml(log)
     return (
         f"<item><dest>{xml_text(short.dest)}</dest><src>{xml_text(short.src)}</src><start>{short.start}</start>"

@@ -1,0 +1,124 @@
+"""What a benchmark stands on: a store full of synthetic calls, and a server over it that has static answers too."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import apsw
+import msgspec
+
+HERE = Path(__file__).parent
+sys.path.append(str(HERE.parent / "tests"))
+
+from callhouse.store.sqlite import _PRAGMAS, FILE_NAME, SQLiteTransaction  # noqa: E402
+from serving import COMMAND, Login, create_account  # noqa: E402
+
+KEEP_ALL = ("retention.details=forever", "retention.sessions=forever", "retention.plivo=forever")
+DAYS = 365
+EMAIL = "bench@example.com"
+STOP_SECONDS = 40
+
+
+@dataclass
+class Stand:
+    """A directory with a store of *calls* calls of one account, *login*, which took *seconds* to load."""
+
+    directory: Path
+    login: Login
+    calls: int
+    seconds: float
+
+    @property
+    def data(self) -> Path:
+        return self.directory / "data"
+
+    @property
+    def bytes(self) -> int:
+        return sum(file.stat().st_size for file in self.data.iterdir())
+
+    def read_only(self) -> SQLiteTransaction:
+        """The file as the store itself opens it to read, in this process."""
+        connection = apsw.Connection(str(self.data / FILE_NAME))
+        for pragma in _PRAGMAS:
+            connection.execute(pragma)
+        connection.pragma("query_only", 1)
+        return SQLiteTransaction(connection)
+
+
+def stand(directory: Path, calls: int) -> tuple[Stand, bool]:
+    """The stand in *directory*, and whether it was made now because there was none.
+
+    Exits when the directory holds something else: a stand with fewer calls, or one that was not finished.
+    """
+    note = directory / "stand.json"
+    if note.exists():
+        found = msgspec.json.decode(note.read_bytes(), type=Stand, dec_hook=lambda kind, value: kind(value))
+        if found.calls >= calls:
+            return found, False
+        sys.exit(f"{directory} holds {found.calls:,} calls, fewer than {calls:,}: remove it or name another.")
+    if (directory / "data").exists():
+        sys.exit(f"{directory}/data was not filled to the end, or not by a benchmark: remove it or name another.")
+    made = _filled(directory, calls)
+    note.write_bytes(msgspec.json.encode(made, enc_hook=str))
+    return made, True
+
+
+def _filled(directory: Path, calls: int) -> Stand:
+    data = directory / "data"
+    login = create_account(data, EMAIL)
+    keep = [word for setting in KEEP_ALL for word in ("--set", setting)]
+    what = ["generate", "--calls", str(calls), "--days", str(DAYS), "--account", str(login.id), "--json"]
+    # Its progress bar is on standard error, which stays ours.
+    done = subprocess.run([*COMMAND, *what, "--data", data, *keep], stdout=subprocess.PIPE, check=True)
+    told = json.loads(done.stdout)
+    return Stand(directory, login, told["calls"], told["seconds"])
+
+
+@contextmanager
+def server(data: Path, answers: Path) -> Iterator[str]:
+    """The address of a server over *data* that has the files of *answers* under /static/; it runs inside the block."""
+    where = ["--data", data, "--host", "127.0.0.1", "--port", "0"]
+    keep = [word for setting in (*KEEP_ALL, "log.format=json") for word in ("--set", setting)]
+    log = data.with_suffix(".log")
+    command = [sys.executable, HERE / "with_static_answers.py", "serve", *where, *keep]
+    environment = {**os.environ, "BENCHMARK_ANSWERS": str(answers)}
+    with log.open("wb") as errors:
+        # A process group of its own: Ctrl-C is for the benchmark, which then stops the server in order.
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=errors, text=True, env=environment, process_group=0
+        )
+    try:
+        url = process.stdout.readline().rpartition(" on ")[2].strip()
+        if not url:
+            sys.exit(f"The server did not start:\n{log.read_text()}")
+        _wait_until_open(url)
+        yield url
+    finally:
+        process.terminate()
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _wait_until_open(url: str) -> None:
+    # The server says that it is ready some milliseconds before it takes connections.
+    parts = urlsplit(url)
+    for _ in range(500):
+        try:
+            socket.create_connection((parts.hostname, parts.port)).close()
+        except ConnectionRefusedError:
+            time.sleep(0.01)
+        else:
+            return
+    sys.exit(f"Nothing listens on {url}.")

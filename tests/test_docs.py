@@ -1,0 +1,65 @@
+"""The documentation says what the program does."""
+
+import re
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from callhouse import observability, wire
+from callhouse.cli import app
+from callhouse.discovery import discover
+from callhouse.settings import HELP, document, load
+from callhouse.wire import Wire
+
+ROOT = Path(__file__).parents[1]
+DOCS = {
+    path.relative_to(ROOT).as_posix(): path.read_text() for path in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
+}
+EVERYTHING = "\n".join(DOCS.values())
+
+
+def test_every_wire_has_a_page():
+    assert {each.name for each in discover(wire, Wire)} == {path.stem for path in (ROOT / "docs/wire").glob("*.md")}
+
+
+def test_the_page_of_settings_is_fresh():
+    assert DOCS["docs/settings.md"] == document(), "run: callhouse config --reference > docs/settings.md"
+
+
+def test_every_setting_says_what_it_is():
+    _, in_force = load(None, {}, {})
+    assert set(HELP) == {entry.key for entry in in_force}
+
+
+def commands(command, prefix=()):
+    for name, child in getattr(command, "commands", {}).items():
+        if hasattr(child, "commands"):
+            yield from commands(child, (*prefix, name))
+        else:
+            yield (*prefix, name), child
+
+
+@pytest.mark.parametrize(("path", "command"), list(commands(get_command(app))), ids=lambda value: str(value)[:40])
+def test_every_command_has_an_example_and_stands_in_the_docs(path, command):
+    assert "Example" in command.help
+    words = " ".join(path)
+    group = rf"callhouse {path[0]} [\w|]*\b{path[-1]}\b" if len(path) > 1 else rf"callhouse {words}\b|`{words}`"
+    assert re.search(group, EVERYTHING), f"callhouse {words} stands nowhere in the documentation"
+
+
+def test_every_metric_stands_in_the_page_of_operating():
+    names = {
+        metric._name
+        for metric in vars(observability).values()
+        if hasattr(metric, "_name") and hasattr(metric, "_labelnames")
+    }
+    assert names
+    for name in names:
+        assert name in DOCS["docs/operating.md"]
+
+
+@pytest.mark.parametrize("page", DOCS)
+def test_every_link_between_pages_leads_somewhere(page):
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", DOCS[page]):
+        assert (ROOT / page).parent.joinpath(target).exists(), f"{page}: {target}"
