@@ -3,9 +3,9 @@
 import base64
 
 import pytest
-from serving import callhouse, create_account, get
 
 from callhouse.auth import FREE_FAILURES, SECONDS_A_FAILURE, Throttle, parse_basic
+from serving import callhouse, create_account, get
 
 WINDOW = "/api/calls/1/2"
 

@@ -12,9 +12,15 @@ CallhouseError
 │   └── DetailGone              the call is there, its log is not (expired, or it never had one)
 ├── Busy                        the queue before the store is full; try again
 ├── StoreUnavailable            the store cannot be reached or written
+│   └── StoreRefused            the database took exception to what was to be written
 ├── RecordError                 one record that cannot be kept, with the reason
 └── SettingsError               a setting that is unknown or malformed
 """
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+T = TypeVar("T")
 
 
 class CallhouseError(Exception):
@@ -77,12 +83,21 @@ class StoreUnavailable(CallhouseError):
     """The store cannot be read or written now. The cause is chained and belongs in the log, never in an answer."""
 
 
+class StoreRefused(StoreUnavailable):
+    """The database works, but not with this: other writes may succeed."""
+
+
 class RecordError(CallhouseError):
     """One record that cannot be kept, and why."""
 
 
 class SettingsError(CallhouseError):
     """A setting that is unknown or malformed; the message names it and where it came from."""
+
+
+def matching(error: Exception, table: Mapping[type[Exception], T], default: T) -> T:
+    """The entry of *table* for the class of *error*, or for the nearest class that it derives from."""
+    return next((table[kind] for kind in type(error).__mro__ if kind in table), default)
 
 
 def shortened(text: str, limit: int = 60) -> str:

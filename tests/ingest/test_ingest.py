@@ -8,6 +8,7 @@ import apsw
 import httpx
 import pytest
 import zstandard
+
 from serving import callhouse, get, ndjson, send
 
 START = 1_600_000_000

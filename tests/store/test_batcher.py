@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from callhouse.errors import Busy
+from callhouse.errors import Busy, StoreUnavailable
 from callhouse.store.batcher import Batcher
 
 
@@ -83,6 +83,22 @@ def test_a_list_that_cannot_be_written_fails_alone():
         assert results[0] == [120]
         assert isinstance(results[1], OSError)
         assert results[2] == [140]
+
+    run(work)
+
+
+def test_a_store_out_of_reach_fails_all_at_once_instead_of_one_by_one():
+    async def work(writer, batcher):
+        tries = []
+
+        async def unreachable(items):
+            tries.append(list(items))
+            raise StoreUnavailable
+
+        batcher._write = unreachable
+        results = await asyncio.gather(*(batcher.submit([n]) for n in range(3)), return_exceptions=True)
+        assert [type(result) for result in results] == [StoreUnavailable] * 3
+        assert len(tries) <= 2
 
     run(work)
 

@@ -17,6 +17,7 @@ from callhouse.errors import (
     TooLarge,
     TooManyFailures,
     Unreadable,
+    matching,
 )
 from callhouse.ingest import body, reference
 from callhouse.ingest.pump import Pump, Sent, readers
@@ -79,7 +80,7 @@ def render_error(_request: Request[Any, Any, Any], error: Exception) -> Response
         status = error.status_code
         text = {404: "Not found.", 405: "Method not allowed."}.get(status, "Bad request.")
     else:
-        status, own = STATUS.get(type(error), (500, "Internal error."))
+        status, own = matching(error, STATUS, (500, "Internal error."))
         text = own or str(error)
     if status == 401:
         headers["WWW-Authenticate"] = 'Basic realm="Callhouse", charset="UTF-8"'

@@ -5,7 +5,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
-from callhouse.errors import Busy
+from callhouse.errors import Busy, StoreUnavailable
 
 Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
@@ -84,8 +84,10 @@ class Batcher(Generic[Item, Outcome]):
         try:
             outcomes = await self._write(batch)
         except Exception as error:  # noqa: BLE001 — whatever it is belongs to who submitted
-            if len(group) == 1:
-                self._finish(group[0], error)
+            # A store that is out of reach is so for all.
+            if len(group) == 1 or type(error) is StoreUnavailable:
+                for entry in group:
+                    self._finish(entry, error)
                 return
             # One of them may be to blame: each gets its own try, so that it fails alone.
             for lone in group:

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import apsw
 
-from callhouse.errors import StoreUnavailable
+from callhouse.errors import StoreRefused, StoreUnavailable
 from callhouse.store.engine import Parameters, Reader, Row, Transaction
 from callhouse.store.migrations import migrations
 
@@ -152,6 +152,8 @@ def _in_transaction(connection: apsw.Connection, begin: str, work: Callable[[SQL
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
+    except (apsw.ConstraintError, apsw.MismatchError, apsw.RangeError, apsw.SQLError, apsw.TooBigError) as error:
+        raise StoreRefused(str(error)) from error
     except apsw.Error as error:
         raise StoreUnavailable(str(error)) from error
     return result

@@ -7,9 +7,9 @@ from urllib.parse import quote
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from serving import callhouse, get, send
 
 from callhouse.model.number import number_key
+from serving import callhouse, get, send
 
 START = 1_600_000_000
 NUMBERS = [

@@ -15,6 +15,7 @@ from callhouse.errors import (
     NotFound,
     StoreUnavailable,
     TooManyFailures,
+    matching,
 )
 from callhouse.render import JSON, XML, XML_DECLARATION, wants_xml, xml_element
 
@@ -53,7 +54,7 @@ def render_error(request: Request[Any, Any, Any], error: Exception) -> Response[
         if status not in {404, 405}:
             text = "Bad request." if status < 500 else "Internal error."
     else:
-        status, own = STATUS.get(type(error), (500, "Internal error."))
+        status, own = matching(error, STATUS, (500, "Internal error."))
         text = own or str(error)
     if status == 401:
         headers["WWW-Authenticate"] = 'Basic realm="Fuse", charset="UTF-8"'
