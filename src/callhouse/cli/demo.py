@@ -54,15 +54,28 @@ def demo(
 
     Example: `callhouse demo`
     """
-    with _directory(data) as directory:
+    with _until_interrupted(), _directory(data) as directory:
         in_force, _ = settings(config, directory, chosen)
         secrets, account_id, session_id = run(_prepare(in_force, calls))
         with _server(directory, host, _port(host, port), config, chosen or []) as address:
             _print_commands(address, secrets, session_id)
-            try:
-                _send_live_calls(address, secrets, account_id)
-            except KeyboardInterrupt:
-                err.print("Stopping.")
+            _send_live_calls(address, secrets, account_id)
+
+
+@contextmanager
+def _until_interrupted() -> Iterator[None]:
+    """Whatever is under way inside, Ctrl-C and SIGTERM end it in good order."""
+    previous = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        yield
+    except KeyboardInterrupt:
+        err.print("Stopped.")
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _interrupt(_signal: int, _frame: Any) -> None:
+    raise KeyboardInterrupt
 
 
 @contextmanager
@@ -119,7 +132,6 @@ def _server(directory: str, host: str, port: int, config: Path | None, chosen: l
         command += ["--set", assignment]
     # In a group of its own, so that Ctrl-C reaches this process first, which then stops the server in good order.
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, process_group=0)  # noqa: S603
-    previous = signal.signal(signal.SIGTERM, _interrupt)
     try:
         assert server.stdout is not None
         ready = server.stdout.readline()
@@ -127,13 +139,8 @@ def _server(directory: str, host: str, port: int, config: Path | None, chosen: l
             raise CallhouseError("The server did not start; its messages are above.")
         yield ready.rpartition(" on ")[2].strip()
     finally:
-        signal.signal(signal.SIGTERM, previous)
         server.send_signal(signal.SIGTERM)
         server.wait()
-
-
-def _interrupt(_signal: int, _frame: Any) -> None:
-    raise KeyboardInterrupt
 
 
 def _print_commands(address: str, secrets: Secrets, session_id: str) -> None:
