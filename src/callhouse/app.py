@@ -1,6 +1,7 @@
 """The composition root: settings in, an ASGI application out."""
 
 import asyncio
+import gc
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
@@ -95,6 +96,9 @@ def create_app(settings: Settings, announce: Callable[[], Coroutine[Any, Any, No
         app.state.authenticator = Authenticator(store)
         app.state.pump = Pump(store, settings.ingest)
         tasks = [asyncio.create_task(keep_up(store)), asyncio.create_task(announce())]
+        # What there is now stays; the collector need not look at it again and again.
+        gc.collect()
+        gc.freeze()
         log.info("server.started", version=__version__, data=settings.store.data)
         try:
             yield

@@ -16,6 +16,7 @@ from litestar import Request
 from callhouse.errors import InactiveAccount, NotAuthenticated, TooManyFailures
 from callhouse.model.account import Account
 from callhouse.observability import AUTH_FAILURES
+from callhouse.render import header
 from callhouse.store import Store
 from callhouse.store.accounts import Credential, CredentialKind, slow_hasher
 
@@ -93,8 +94,7 @@ class Authenticator:
         """
         address = request.client.host if request.client else ""
         # The vendor's own page names the header Authentication, so some scripts send that.
-        header = request.headers.get("authorization") or request.headers.get("authentication")
-        parsed = parse_basic(header)
+        parsed = parse_basic(header(request, b"authorization") or header(request, b"authentication"))
         found = None if parsed is None else await self._find(*parsed, kinds, self._throttle.wait(address))
         if found is None:
             AUTH_FAILURES.inc()
@@ -148,9 +148,9 @@ def _verify(stored: str, secret: str) -> bool:
         return False
 
 
-def parse_basic(header: str | None) -> tuple[str, str] | None:
+def parse_basic(authorization: str | None) -> tuple[str, str] | None:
     """The user name and password of a Basic Authorization header; None when it is missing or malformed."""
-    scheme, _, encoded = (header or "").partition(" ")
+    scheme, _, encoded = (authorization or "").partition(" ")
     if scheme.lower() != "basic":
         return None
     try:

@@ -6,7 +6,6 @@ from urllib.parse import quote
 from xml.sax.saxutils import escape
 
 from litestar import Request
-from litestar.datastructures import MultiDict
 
 from callhouse.errors import BadParameter
 from callhouse.model.instant import MAX_SECONDS, SECOND
@@ -22,12 +21,17 @@ _INTEGER = re.compile(r"[+-]?\d{1,18}", re.ASCII)
 _Q = re.compile(r"q\s*=\s*([01](?:\.\d{0,3})?)\s*", re.ASCII)
 
 
+def header(request: Request[Any, Any, Any], name: bytes) -> str:
+    """The header of that name, in lower case, or an empty text; the framework would decode all headers first."""
+    return next((value.decode("latin-1") for key, value in request.scope["headers"] if key == name), "")
+
+
 def wants_xml(request: Request[Any, Any, Any]) -> bool:
     """Whether the client likes ``application/xml`` best; everything else, known or not, gets JSON.
 
     Of the media ranges with the highest q the first that is JSON or XML decides.
     """
-    accept = request.headers.get("accept", "").lower()
+    accept = header(request, b"accept").lower()
     if XML not in accept:
         return False
     best, xml, decided = 0.0, False, False
@@ -106,8 +110,11 @@ def integer(name: str, value: str | None, default: int, low: int, high: int) -> 
     return int(value)
 
 
-def ignored_parameters(query: MultiDict[Any], known: frozenset[str]) -> dict[str, str]:
+def ignored_parameters(request: Request[Any, Any, Any], known: frozenset[str]) -> dict[str, str]:
     """The header that names the query parameters that were not *known*; no header when all were."""
-    unknown = sorted({name for name in query if name not in known})
+    sent = request.scope["query_string"].decode("latin-1")
+    if all(part.partition("=")[0] in known for part in sent.split("&") if part):
+        return {}
+    unknown = sorted({name for name in request.query_params if name not in known})
     # Percent-encoding keeps a name from ending the header; the length is bounded as proxies bound it.
     return {"X-Ignored-Parameters": ", ".join(quote(name[:100]) for name in unknown[:20])} if unknown else {}

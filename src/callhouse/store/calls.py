@@ -38,10 +38,12 @@ _LOGS = """
 SELECT dictionary, document FROM logs
 WHERE account_id = :account_id AND call_id = :id AND ended >= :details_since
 """
-_ONE = f"""
-SELECT id, ended FROM calls WHERE account_id = :account_id AND session_id = :session_id AND {COMPLETE}
-AND started >= :since
-"""  # noqa: S608
+_ONE = """
+SELECT logs.dictionary, logs.document FROM calls
+LEFT JOIN logs ON logs.account_id = calls.account_id AND logs.call_id = calls.id AND logs.ended >= :details_since
+WHERE calls.account_id = :account_id AND calls.session_id = :session_id
+AND calls.ended IS NOT NULL AND calls.started >= :since
+"""
 
 
 class FoundLog(msgspec.Struct, frozen=True):
@@ -70,15 +72,11 @@ class Calls:
 
     async def start_of_page(self, query: CallQuery, fields: Sequence[str]) -> Page[Row]:
         """The first CHUNK rows of the page at most, and the exact total; rest_of_page reads on."""
-        sql = _select(tuple(fields), query.number is not None)
-        first = query if query.limit <= CHUNK else msgspec.structs.replace(query, limit=CHUNK)
-
-        def work(reader: Reader) -> Page[Row]:
-            return Page(_rows(reader, sql, first), _total(reader, query))
-
         if query.limit <= SMALL_PAGE and query.number is None:
-            return await self._engine.quick(work)
-        return await self._engine.read(work)
+            return await self._engine.quick(lambda reader: _small_page(reader, query, tuple(fields)))
+        sql = _select(tuple(fields), by_number=query.number is not None)
+        first = msgspec.structs.replace(query, limit=min(query.limit, CHUNK))
+        return await self._engine.read(lambda reader: Page(_rows(reader, sql, first), _total(reader, query)))
 
     async def rest_of_page(self, query: CallQuery, fields: Sequence[str], last: Row) -> AsyncIterator[list[Row]]:
         """The rows of the page that follow *last*, the last row of its start, in chunks.
@@ -86,9 +84,8 @@ class Calls:
         *fields* must end in ``start`` and ``session_id``, which mark the place to go on from.
         """
         left = query.limit - CHUNK
-        sql = _select(
-            tuple(fields), query.number is not None, "AND (started, session_id) < (:last_start, :last_session)"
-        )
+        after = "AND (started, session_id) < (:last_start, :last_session)"
+        sql = _select(tuple(fields), by_number=query.number is not None, after=after)
         while left > 0:
             chunk = msgspec.structs.replace(query, limit=min(left, CHUNK), offset=0)
             place = {"last_start": last[-2], "last_session": last[-1]}
@@ -116,14 +113,18 @@ class Calls:
         """The log of a complete call that started at *since* or later; None when there is no such call."""
 
         def work(reader: Reader) -> FoundLog | None:
-            parameters = {"account_id": account_id, "session_id": session_id, "since": since}
-            call = reader.rows(_ONE, parameters)
-            if not call:
+            found = reader.rows(_ONE, parameters)
+            if not found:
                 return None
-            parameters = {"account_id": account_id, "id": call[0][0], "details_since": details_since}
-            found = reader.rows(_LOGS, parameters)
-            return FoundLog(self._codec.decompress(reader, *found[0]) if found else None)
+            dictionary, document = found[0]
+            return FoundLog(None if document is None else self._codec.decompress(reader, dictionary, document))
 
+        parameters = {
+            "account_id": account_id,
+            "session_id": session_id,
+            "since": since,
+            "details_since": details_since,
+        }
         return await self._engine.quick(work)
 
     async def search(self, query: CallQuery, words: Sequence[str], details_since: int) -> list[FoundCall]:
@@ -139,22 +140,32 @@ class Calls:
 
 
 @functools.cache
-def _select(fields: tuple[str, ...], by_number: bool, more: str = "") -> str:
-    columns = ", ".join(_EXPRESSIONS[field] for field in fields)
+def _select(fields: tuple[str, ...], *, by_number: bool, after: str = "", total: str = "") -> str:
+    columns = [_EXPRESSIONS[field] for field in fields] + ([total] if total else [])
     number = "AND dest_key = :dest_key" if by_number else ""
-    return f"SELECT {columns} FROM calls WHERE {_CLAUSES} {number} {more} {_NEWEST_FIRST} OFFSET :offset"  # noqa: S608
+    return f"SELECT {', '.join(columns)} FROM calls WHERE {_CLAUSES} {number} {after} {_NEWEST_FIRST} OFFSET :offset"  # noqa: S608
 
 
 def _parameters(query: CallQuery, more: dict[str, Any] | None = None) -> dict[str, Any]:
-    return {
+    parameters: dict[str, Any] = {
         "account_id": query.account_id,
         "since": query.since,
         "until": query.until,
-        "dest_key": None if query.number is None else number_key(query.number),
         "limit": query.limit,
         "offset": query.offset,
-        **(more or {}),
     }
+    if query.number is not None:
+        parameters["dest_key"] = number_key(query.number)
+    return parameters if more is None else {**parameters, **more}
+
+
+def _small_page(reader: Reader, query: CallQuery, fields: tuple[str, ...]) -> Page[Row]:
+    """The rows and the total by one statement, which is a snapshot by itself."""
+    total, bounds = rollups.total_expression(query.since, query.until)
+    rows = _rows(reader, _select(fields, by_number=False, total=total), query, bounds)
+    if not rows:
+        return Page([], _total(reader, query))
+    return Page([row[:-1] for row in rows], rows[0][-1])
 
 
 def _rows(reader: Reader, sql: str, query: CallQuery, more: dict[str, Any] | None = None) -> list[Row]:

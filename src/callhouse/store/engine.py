@@ -43,7 +43,7 @@ class Engine(Protocol):
     """A database that holds the store. Every method raises StoreUnavailable when the database does not do its part."""
 
     async def quick(self, work: Callable[[Reader], T]) -> T:
-        """The result of *work*, which reads a few rows through an index."""
+        """The result of *work*, which reads a few rows through an index; each statement is a snapshot of its own."""
         ...
 
     async def read(self, work: Callable[[Reader], T]) -> T:

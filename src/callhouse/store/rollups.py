@@ -5,8 +5,9 @@ written in the transaction that writes the calls. A window is cut into the wides
 parts of an hour at its ends, which are counted on the index.
 """
 
+import functools
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 from callhouse.model.instant import HOUR
 from callhouse.store.engine import Reader, Transaction
@@ -26,14 +27,14 @@ _FORGET_EMPTY = """
 DELETE FROM call_counts WHERE account_id = :account_id AND width = :width AND bucket = :bucket AND calls = 0
 """
 
-_COUNT_CALLS = f"""
-(SELECT count(*) FROM calls WHERE account_id = :account_id AND {COMPLETE} AND started >= :{{0}}a AND started < :{{0}}b)
-"""  # noqa: S608
-
-_COUNT_BUCKETS = """
-(SELECT coalesce(sum(calls), 0) FROM call_counts
- WHERE account_id = :account_id AND width = {width} AND bucket >= :{name}a AND bucket < :{name}b)
-"""
+_COUNT_CALLS = (
+    f"(SELECT count(*) FROM calls WHERE account_id = :account_id AND {COMPLETE} "  # noqa: S608
+    "AND started >= :a{n} AND started < :b{n})"
+)
+_COUNT_BUCKETS = (
+    "(SELECT coalesce(sum(calls), 0) FROM call_counts "
+    "WHERE account_id = :account_id AND width = {width} AND bucket >= :a{n} AND bucket < :b{n})"
+)
 
 _BUCKETS_BEFORE = """
 SELECT bucket, calls FROM call_counts
@@ -42,16 +43,6 @@ WHERE account_id = :account_id AND width = :width AND bucket < :before AND bucke
 
 _CALLS_IN = (
     f"SELECT count(*) FROM calls WHERE account_id = :account_id AND {COMPLETE} AND started >= :a AND started < :b"  # noqa: S608
-)
-
-_SPANS = [(name, width) for width in WIDTHS for name in (f"left{width}", f"right{width}")]
-
-_TOTAL = "SELECT " + " + ".join(
-    [
-        _COUNT_CALLS.format("left"),
-        _COUNT_CALLS.format("right"),
-        *(_COUNT_BUCKETS.format(name=name, width=width) for name, width in _SPANS),
-    ]
 )
 
 
@@ -72,41 +63,42 @@ def add(tx: Transaction, differences: Mapping[tuple[int, int], int]) -> None:
 
 def total(reader: Reader, account_id: int, since: int, until: int) -> int:
     """How many complete calls of the account have ``since <= start < until``."""
-    if since >= until:
-        return 0
-    parameters = {"account_id": account_id}
-    for name, low, high in _cut(since, until):
-        parameters[f"{name}a"] = low
-        parameters[f"{name}b"] = high
-    return int(reader.rows(_TOTAL, parameters)[0][0])
+    expression, bounds = total_expression(since, until)
+    return int(reader.rows(f"SELECT {expression}", {"account_id": account_id, **bounds})[0][0])
 
 
-def _cut(since: int, until: int) -> Iterator[tuple[str, int, int]]:
-    """The window's parts: calls by instant at the ends, buckets by number between; a part may be empty."""
-    if since // HOUR == (until - 1) // HOUR:
-        # Within one hour there is no whole bucket.
-        yield "left", since, until
-        yield "right", 0, 0
-        low = high = 0
-    else:
-        low, high = -(-since // HOUR), until // HOUR
-        yield "left", since, low * HOUR
-        yield "right", high * HOUR, until
-    for width, wider in zip(WIDTHS, (*WIDTHS[1:], None), strict=True):
-        if wider is None:
-            yield f"left{width}", low, high
-            yield f"right{width}", 0, 0
-            continue
+def total_expression(since: int, until: int) -> tuple[str, dict[str, int]]:
+    """The same as an expression in SQL with its parameters; ``:account_id`` is left to the caller."""
+    bounds: dict[str, int] = {}
+    widths: list[int] = []
+    for width, low, high in _cut(since, until):
+        if low < high:
+            bounds[f"a{len(widths)}"] = low
+            bounds[f"b{len(widths)}"] = high
+            widths.append(width)
+    return _sum_of_spans(tuple(widths)), bounds
+
+
+@functools.cache
+def _sum_of_spans(widths: tuple[int, ...]) -> str:
+    terms = [(_COUNT_BUCKETS if width else _COUNT_CALLS).format(n=n, width=width) for n, width in enumerate(widths)]
+    return f"({' + '.join(terms)})" if terms else "0"
+
+
+def _cut(since: int, until: int) -> list[tuple[int, int, int]]:
+    """The window's parts, some of them empty: (width, first, end) of buckets, or with width 0 of instants."""
+    low, high = -(-since // HOUR), until // HOUR
+    if low > high:
+        return [(0, since, until)]
+    spans = [(0, since, low * HOUR), (0, high * HOUR, until)]
+    for width, wider in ((1, 24), (24, 768)):
         ratio = wider // width
         wider_low, wider_high = -(-low // ratio), high // ratio
         if wider_low >= wider_high:
-            yield f"left{width}", low, high
-            yield f"right{width}", 0, 0
-            low = high = 0
-        else:
-            yield f"left{width}", low, wider_low * ratio
-            yield f"right{width}", wider_high * ratio, high
-            low, high = wider_low, wider_high
+            return [*spans, (width, low, high)]
+        spans += [(width, low, wider_low * ratio), (width, wider_high * ratio, high)]
+        low, high = wider_low, wider_high
+    return [*spans, (768, low, high)]
 
 
 def seek(reader: Reader, account_id: int, since: int, until: int, offset: int) -> tuple[int, int]:

@@ -5,9 +5,10 @@ from typing import Annotated, Any
 from urllib.parse import unquote_to_bytes
 
 import msgspec
-from litestar import HttpMethod, Request, Response, route
+from litestar import HttpMethod, Request, route
 from litestar.params import PathParameter, QueryParameter
-from litestar.response import Stream
+from litestar.response.base import ASGIResponse
+from litestar.response.streaming import ASGIStreamingResponse
 
 from callhouse.auth import authenticate
 from callhouse.errors import DetailGone, NotFound
@@ -45,12 +46,12 @@ async def calls(
     number: Number = None,
     limit: Limit = None,
     offset: Offset = None,
-) -> Response[Any]:
+) -> ASGIResponse:
     """The calls that started in a window, newest first."""
     account = await authenticate(request, "fuse")
     store: Store = request.app.state.store
     query = _query(store, account, start, end, number, limit, offset)
-    headers = ignored_parameters(request.query_params, KNOWN)
+    headers = ignored_parameters(request, KNOWN)
     page = await store.calls.start_of_page(query, schema.FIELDS)
     details_since = account.retention.details_since(store.clock())
     xml = wants_xml(request)
@@ -70,7 +71,7 @@ async def calls(
     whole = _is_whole(page, query)
     if whole and not xml:
         bodies = schema.call_bodies(page.rows, details_since)
-        return Response(msgspec.json.encode(schema.CallsBody(bodies, page.total)), headers=headers, media_type=JSON)
+        return _whole(msgspec.json.encode(schema.CallsBody(bodies, page.total)), headers, JSON)
     return await _answer(request, body(), headers, xml=xml, whole=whole)
 
 
@@ -82,12 +83,12 @@ async def all_logs(
     number: Number = None,
     limit: Limit = None,
     offset: Offset = None,
-) -> Response[Any]:
+) -> ASGIResponse:
     """The calls that started in a window, newest first, each with its log."""
     account = await authenticate(request, "fuse")
     store: Store = request.app.state.store
     query = _query(store, account, start, end, number, limit, offset)
-    headers = ignored_parameters(request.query_params, KNOWN)
+    headers = ignored_parameters(request, KNOWN)
     page = await store.calls.start_of_page(query, schema.FIELDS)
     details_since = account.retention.details_since(store.clock())
     xml = wants_xml(request)
@@ -122,7 +123,7 @@ async def all_logs(
 async def call(
     request: Request[Any, Any, Any],
     session_id: SessionId,  # noqa: ARG001 — documents the path; what was sent is read from the request
-) -> Response[Any]:
+) -> ASGIResponse:
     """The log of one call."""
     account = await authenticate(request, "fuse")
     store: Store = request.app.state.store
@@ -137,11 +138,11 @@ async def call(
         raise NotFound
     if found.document is None:
         raise DetailGone
-    headers = ignored_parameters(request.query_params, NONE_KNOWN)
+    headers = ignored_parameters(request, NONE_KNOWN)
     if wants_xml(request):
         items = schema.log_xml(log_document.decode_entries(found.document))
-        return Response(XML_DECLARATION + f"<result>{items}</result>".encode(), headers=headers, media_type=XML)
-    return Response(log_document.entries(found.document), headers=headers, media_type=JSON)
+        return _whole(XML_DECLARATION + f"<result>{items}</result>".encode(), headers, XML)
+    return _whole(log_document.entries(found.document), headers, JSON)
 
 
 def _session_as_sent(request: Request[Any, Any, Any]) -> str:
@@ -195,11 +196,14 @@ def _is_whole(page: Page[Row], query: CallQuery) -> bool:
 
 async def _answer(
     request: Request[Any, Any, Any], body: AsyncIterator[bytes], headers: dict[str, str], *, xml: bool, whole: bool
-) -> Response[Any]:
+) -> ASGIResponse:
     """*body* with its length when it is short (*whole*), else as a stream, of which HEAD reads nothing."""
     media_type = XML if xml else JSON
     if whole:
-        return Response(b"".join([part async for part in body]), headers=headers, media_type=media_type)
-    if request.method == HttpMethod.HEAD:
-        return Stream(iter(()), headers=headers, media_type=media_type)
-    return Stream(body, headers=headers, media_type=media_type)
+        return _whole(b"".join([part async for part in body]), headers, media_type)
+    chunks = iter(()) if request.method == HttpMethod.HEAD else body
+    return ASGIStreamingResponse(iterator=chunks, headers=headers, media_type=media_type)
+
+
+def _whole(body: bytes, headers: dict[str, str], media_type: str) -> ASGIResponse:
+    return ASGIResponse(body=body, headers=headers, media_type=media_type)

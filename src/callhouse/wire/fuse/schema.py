@@ -15,7 +15,7 @@ FIELDS = ("id", "dest", "src", "direction", "end", "event_count", "start", "sess
 CallType = Literal["inbound", "outbound", "transfer"]
 
 
-class CallBody(msgspec.Struct):
+class CallBody(msgspec.Struct, gc=False):
     """A call in ``/api/calls``; *start* and *end* are integers here. *src* is ``Outbound`` for an outbound call."""
 
     dest: str
