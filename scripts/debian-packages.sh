@@ -1,15 +1,14 @@
 #!/bin/sh
-# Install Debian packages whose command is missing. Arguments: command:package. php-curl is no command but a module.
+# Install Debian packages that are missing. Arguments: command:package, or for a module of PHP, php-module:package.
 set -eu
 missing=""
 for pair in "$@"; do
-    command=${pair%%:*}
     package=${pair#*:}
-    if [ "$command" = php-curl ]; then
-        php -m 2>/dev/null | grep -qx curl || missing="$missing $package"
-    else
-        command -v "$command" >/dev/null 2>&1 || missing="$missing $package"
-    fi
+    case ${pair%%:*} in
+        php-curl) php -m 2>/dev/null | grep -qx curl || missing="$missing $package" ;;
+        php-xml) php -m 2>/dev/null | grep -qx SimpleXML || missing="$missing $package" ;;
+        *) command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing $package" ;;
+    esac
 done
 [ -z "$missing" ] && exit 0
 if [ "$(id -u)" != 0 ]; then

@@ -22,7 +22,7 @@ from litestar.response import File
 from callhouse import __version__, wire
 from callhouse.auth import Authenticator
 from callhouse.discovery import discover
-from callhouse.errors import Busy, CallhouseError, RequestError, StoreUnavailable
+from callhouse.errors import Busy, RequestError, StoreUnavailable
 from callhouse.ingest import reference as ingest_reference
 from callhouse.ingest import routes as ingest_routes
 from callhouse.ingest.pump import Pump
@@ -165,7 +165,7 @@ async def keep_up(store: Store) -> None:
                 EXPIRED_ROWS.inc(removed)
             if await store.train():
                 log.info("store.dictionary_trained")
-        except CallhouseError:
+        except Exception:  # noqa: BLE001 — whatever it was, the next round may succeed
             log.exception("store.upkeep_failed")
         await asyncio.sleep(UPKEEP_SECONDS)
 

@@ -18,7 +18,7 @@ from callhouse.model.account import Account
 from callhouse.observability import AUTH_FAILURES
 from callhouse.render import header
 from callhouse.store import Store
-from callhouse.store.accounts import Credential, CredentialKind, slow_hasher
+from callhouse.store.accounts import CredentialKind, is_slow, slow_hasher
 
 FREE_FAILURES = 10
 """Wrong credentials that an address may send in a row before it is slowed down."""
@@ -112,11 +112,11 @@ class Authenticator:
         for kind in kinds:
             credential = await self._accounts.credential(kind, name)
             # An unknown name costs what a known one costs, so that time does not tell them apart.
-            stored = credential or Credential(None, self._decoy if kind == "dev" else "")  # type: ignore[arg-type]
-            if stored.is_slow:
-                right = await self._matches_slow(stored.hash, secret, cached_only=wait > 0)
+            stored = credential.hash if credential else self._decoy if kind == "dev" else ""
+            if is_slow(stored):
+                right = await self._matches_slow(stored, secret, cached_only=wait > 0)
             else:
-                right = self._accounts.matches_fast(stored.hash, secret)
+                right = self._accounts.matches_fast(stored, secret)
             if right and credential is not None:
                 # Only wrong credentials take the time of every kind.
                 return credential.account

@@ -1,6 +1,5 @@
 """What an operator sees from outside: metrics, and one structured log line a request."""
 
-import asyncio
 import sys
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -99,23 +98,21 @@ class Access:
             await self._app(scope, receive, send)
             return
         began = time.perf_counter()
-        status = 0
+        status, outcome = 0, "client_gone"
 
         async def watched_send(message: Message) -> None:
-            nonlocal status
+            nonlocal status, outcome
             if message["type"] == "http.response.start":
                 status = message["status"]
             await send(message)
+            if message["type"] == "http.response.body" and not message.get("more_body"):
+                outcome = "done"
 
         self._in_flight += 1
         IN_FLIGHT.set(self._in_flight)
-        outcome = "done"
         try:
             app = self._app if self._in_flight <= self._max_in_flight else self._overloaded
             await app(scope, receive, watched_send)
-        except asyncio.CancelledError:
-            outcome = "client_gone"
-            raise
         finally:
             self._in_flight -= 1
             IN_FLIGHT.set(self._in_flight)

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 from granian import Granian
-from granian.constants import Interfaces, Loops
+from granian.constants import HTTPModes, Interfaces, Loops
 from rich.table import Table
 
 from callhouse.app import create_app
@@ -19,6 +19,9 @@ from callhouse.cli.context import Config, Data, Json, Set, opened, out, print_js
 from callhouse.errors import CallhouseError
 from callhouse.observability import configure_logging
 from callhouse.settings import InForce, Settings, document
+
+MAX_CONNECTIONS = 10_000
+"""Open connections, idle ones included; how many requests may be under way is a setting."""
 
 STOP_SECONDS = 30
 """How long requests may take to finish after SIGTERM."""
@@ -48,9 +51,11 @@ def serve(
             interface=Interfaces.ASGI,
             loop=Loops.uvloop,
             websockets=False,
+            # The mode that finds out the protocol waits for ever for a client that says nothing.
+            http=HTTPModes.http1,
             log_enabled=False,
             backlog=2048,
-            backpressure=in_force.server.max_in_flight * 2,
+            backpressure=MAX_CONNECTIONS,
             respawn_failed_workers=True,
             workers_kill_timeout=STOP_SECONDS,
         )
@@ -97,12 +102,15 @@ async def _check(in_force: Settings) -> None:
 
 
 def _reserved(host: str, port: int) -> socket.socket:
+    reservation = None
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         reservation = socket.socket(family, socket.SOCK_STREAM)
         reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         reservation.bind(address)
     except OSError as error:
+        if reservation is not None:
+            reservation.close()
         raise CallhouseError(f"Cannot listen on {host} port {port}: {error.strerror}. Try another --port.") from None
     return reservation
 

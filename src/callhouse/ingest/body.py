@@ -1,10 +1,12 @@
 """A request's body → the records in it, each as the bytes that were sent."""
 
+import asyncio
+import contextlib
 import gzip
 import io
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import msgspec
@@ -16,6 +18,9 @@ from callhouse.errors import TooLarge, Unreadable
 _NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines")
 _LARGEST_WINDOW = 2**27
 
+SILENCE_SECONDS = 30
+"""How long the next piece of a body may take."""
+
 PATIENCE = 4
 """How many times its limit a body is read, and forgotten, so that its sender gets to see the answer."""
 
@@ -25,10 +30,13 @@ _split_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 async def receive(request: Request[Any, Any, Any], limit: int) -> bytes:
-    """The body as sent, still encoded. Raises TooLarge when it is longer than *limit* bytes."""
+    """The body as sent, still encoded.
+
+    Raises TooLarge when it is longer than *limit* bytes, and Unreadable when it stops coming.
+    """
     chunks: list[bytes] = []
     size = 0
-    async for chunk in request.stream():
+    async for chunk in _chunks(request):
         size += len(chunk)
         if size > limit:
             chunks.clear()
@@ -47,10 +55,25 @@ async def discard(request: Request[Any, Any, Any], limit: int) -> None:
     A client that is cut off while it sends sees a broken connection instead of the answer that says what is wrong.
     """
     size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > PATIENCE * limit:
-            break
+    with contextlib.suppress(Unreadable):
+        async for chunk in _chunks(request):
+            size += len(chunk)
+            if size > PATIENCE * limit:
+                break
+
+
+async def _chunks(request: Request[Any, Any, Any]) -> AsyncIterator[bytes]:
+    """What arrives of the body. Raises Unreadable when nothing comes for SILENCE_SECONDS: the sender may be gone."""
+    stream = request.stream()
+    while True:
+        try:
+            async with asyncio.timeout(SILENCE_SECONDS):
+                chunk = await anext(stream)
+        except StopAsyncIteration:
+            return
+        except TimeoutError:
+            raise Unreadable(f"Nothing more of the body came for {SILENCE_SECONDS} seconds.") from None
+        yield chunk
 
 
 def decode(body: bytes, encoding: str, limit: int) -> bytes:

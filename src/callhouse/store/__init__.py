@@ -1,5 +1,6 @@
 """The store: accounts, calls, their logs and the quarantine. Which engine holds them is known in this package alone."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from callhouse.store import expiry, logs
 from callhouse.store.accounts import Accounts
 from callhouse.store.batcher import Batcher
 from callhouse.store.calls import Calls
-from callhouse.store.engine import Engine, Reader, Transaction
+from callhouse.store.engine import Engine, Reader, Row, Transaction
 from callhouse.store.logs import LogCodec
 from callhouse.store.quarantine import Quarantine
 from callhouse.store.sqlite import SQLite
@@ -52,6 +53,7 @@ class Store:
         self._codec = LogCodec()
         self._retention = retention
         self._max_events = max_events
+        self._probe: asyncio.Future[list[Row]] | None = None
         self.clock = clock
         self.accounts = Accounts(engine, retention, clock)
         self.calls = Calls(engine, self._codec)
@@ -117,8 +119,16 @@ class Store:
         return True
 
     async def probe(self) -> None:
-        """Return once something was written and is on disk; raises StoreUnavailable otherwise."""
-        await self._engine.write(lambda tx: tx.each(_PROBE, [{"now": str(self.clock())}]))
+        """Return once something was written and is on disk; raises StoreUnavailable otherwise.
+
+        Who asks while a probe is under way waits for that one: probes must not queue up before a store that hangs.
+        """
+        if self._probe is None or self._probe.done():
+            written = self._engine.write(lambda tx: tx.each(_PROBE, [{"now": str(self.clock())}]))
+            self._probe = asyncio.ensure_future(written)
+            # Whoever asked may have given up meanwhile.
+            self._probe.add_done_callback(lambda probe: probe.cancelled() or probe.exception())
+        await asyncio.shield(self._probe)
 
     async def statistics(self) -> Statistics:
         """What the store holds, counted now; takes longer the more logs there are."""

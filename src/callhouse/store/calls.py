@@ -21,7 +21,8 @@ DEEP_OFFSET = 500
 """From here on the counts lead to a page faster than stepping over the calls before it."""
 
 CHUNK = 5_000
-"""Rows read at a time for a long page: between chunks no snapshot is held, however slow the client."""
+"""Rows read at a time for a long page unless the caller wants fewer: between chunks no snapshot is held, however slow
+the client. Each chunk is a hop to another thread, each row about a kilobyte in memory."""
 
 _EXPRESSIONS = {
     **COLUMNS,
@@ -70,26 +71,28 @@ class Calls:
         self._engine = engine
         self._codec = codec
 
-    async def start_of_page(self, query: CallQuery, fields: Sequence[str]) -> Page[Row]:
-        """The first CHUNK rows of the page at most, and the exact total; rest_of_page reads on."""
+    async def start_of_page(self, query: CallQuery, fields: Sequence[str], chunk: int = CHUNK) -> Page[Row]:
+        """The first *chunk* rows of the page at most, and the exact total; rest_of_page reads on."""
         if query.limit <= SMALL_PAGE and query.number is None:
             return await self._engine.quick(lambda reader: _small_page(reader, query, tuple(fields)))
         sql = _select(tuple(fields), by_number=query.number is not None)
-        first = msgspec.structs.replace(query, limit=min(query.limit, CHUNK))
+        first = msgspec.structs.replace(query, limit=min(query.limit, chunk))
         return await self._engine.read(lambda reader: Page(_rows(reader, sql, first), _total(reader, query)))
 
-    async def rest_of_page(self, query: CallQuery, fields: Sequence[str], last: Row) -> AsyncIterator[list[Row]]:
-        """The rows of the page that follow *last*, the last row of its start, in chunks.
+    async def rest_of_page(
+        self, query: CallQuery, fields: Sequence[str], last: Row, chunk: int = CHUNK
+    ) -> AsyncIterator[list[Row]]:
+        """The rows of the page that follow *last*, the last row of its start, *chunk* at a time.
 
         *fields* must end in ``start`` and ``session_id``, which mark the place to go on from.
         """
-        left = query.limit - CHUNK
+        left = query.limit - chunk
         after = "AND (started, session_id) < (:last_start, :last_session)"
         sql = _select(tuple(fields), by_number=query.number is not None, after=after)
         while left > 0:
-            chunk = msgspec.structs.replace(query, limit=min(left, CHUNK), offset=0)
+            few = msgspec.structs.replace(query, limit=min(left, chunk), offset=0)
             place = {"last_start": last[-2], "last_session": last[-1]}
-            rows = await self._engine.read(lambda reader, c=chunk, p=place: _rows(reader, sql, c, p))  # type: ignore[misc]
+            rows = await self._engine.read(lambda reader, q=few, p=place: _rows(reader, sql, q, p))  # type: ignore[misc]
             if not rows:
                 return
             yield rows

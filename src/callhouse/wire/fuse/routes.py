@@ -17,14 +17,16 @@ from callhouse.model.account import Account
 from callhouse.model.query import CallQuery, Page
 from callhouse.render import JSON, XML, XML_DECLARATION, ignored_parameters, integer, wants_xml, window
 from callhouse.store import Store
+from callhouse.store.calls import CHUNK
 from callhouse.store.engine import Row
 from callhouse.wire.fuse import reference, schema
 
 MAX_LIMIT = 10_000
 DEFAULT_LIMIT = 1_000
 MAX_OFFSET = 2**53
-EVENTS_AT_A_TIME = 2_000
-"""Logs are read so many events at a time, whatever the number of calls: memory must not grow with the answer."""
+ROWS_WITH_LOGS = 500
+EVENTS_AT_A_TIME = 1_000
+"""Calls and the events of their logs that are held at a time: a client that stops reading must not cost much."""
 
 KNOWN = frozenset({"number", "limit", "offset"})
 NONE_KNOWN: frozenset[str] = frozenset()
@@ -59,7 +61,7 @@ async def calls(
     async def body() -> AsyncIterator[bytes]:
         yield XML_DECLARATION + b"<result><calls>" if xml else b'{"calls":['
         separator = b""
-        async for rows in _all_rows(store, query, page.rows):
+        async for rows in _all_rows(store, query, page.rows, CHUNK):
             bodies = schema.call_bodies(rows, details_since)
             if xml:
                 yield "".join(map(schema.call_xml, bodies)).encode()
@@ -89,14 +91,14 @@ async def all_logs(
     store: Store = request.app.state.store
     query = _query(store, account, start, end, number, limit, offset)
     headers = ignored_parameters(request, KNOWN)
-    page = await store.calls.start_of_page(query, schema.FIELDS)
+    page = await store.calls.start_of_page(query, schema.FIELDS, ROWS_WITH_LOGS)
     details_since = account.retention.details_since(store.clock())
     xml = wants_xml(request)
 
     async def body() -> AsyncIterator[bytes]:
         yield XML_DECLARATION + b"<result><calls>" if xml else b'{"calls":['
         separator = b""
-        async for rows in _all_rows(store, query, page.rows):
+        async for rows in _all_rows(store, query, page.rows, ROWS_WITH_LOGS):
             for few in _by_events(rows):
                 logs = await store.calls.logs(account.id, [row[0] for row in few], details_since)
                 pairs = list(zip(few, logs, strict=True))
@@ -165,10 +167,10 @@ def _query(
     )
 
 
-async def _all_rows(store: Store, query: CallQuery, first: list[Row]) -> AsyncIterator[list[Row]]:
+async def _all_rows(store: Store, query: CallQuery, first: list[Row], chunk: int) -> AsyncIterator[list[Row]]:
     yield first
-    if first and len(first) < query.limit:
-        async for rows in store.calls.rest_of_page(query, schema.FIELDS, first[-1]):
+    if len(first) == chunk:
+        async for rows in store.calls.rest_of_page(query, schema.FIELDS, first[-1], chunk):
             yield rows
 
 
