@@ -8,7 +8,8 @@ EventClass = Literal["info", "event", "debug", "prompt", "error"]
 EVENT_CLASSES: tuple[EventClass, ...] = get_args(EventClass)
 
 
-class Event(msgspec.Struct, frozen=True):
+# gc=False, here and in the log: JSON holds no cycles, and there are a dozen events to a call to be looked at for them.
+class Event(msgspec.Struct, frozen=True, gc=False):
     """One step of a call: what the caller heard or pressed, or what the application did.
 
     *timestamp* is in milliseconds. *seq* is the sender's own number for steps of one instant, or None. *data* is the

@@ -17,12 +17,12 @@ import msgspec
 from callhouse.model.event import Event, EventClass
 
 
-class _Step(msgspec.Struct):
+class _Step(msgspec.Struct, gc=False):
     line: str
     data: dict[str, Any]
 
 
-class LogEntry(msgspec.Struct):
+class LogEntry(msgspec.Struct, gc=False):
     """An element of the array; *timestamp* is in whole seconds."""
 
     event: _Step

@@ -81,6 +81,18 @@ def account_word(account_id: int) -> str:
 class _Session:
     """What is known of one call while a batch is applied: as stored, and as the batch leaves it."""
 
+    __slots__ = (
+        "account_id",
+        "call",
+        "changed",
+        "parts",
+        "row_id",
+        "session_id",
+        "stored",
+        "stored_events",
+        "waiting",
+    )
+
     def __init__(self, account_id: int, session_id: str) -> None:
         self.account_id = account_id
         self.session_id = session_id
