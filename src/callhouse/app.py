@@ -147,6 +147,7 @@ def create_app(settings: Settings, announce: Callable[[], Coroutine[Any, Any, No
         lifespan=[lifespan],
         exception_handlers={Exception: render_error},
         openapi_config=_openapi(wires),
+        logging_config=None,
         # Our own limit names what to do and holds after decompression too.
         request_max_body_size=None,
     )
