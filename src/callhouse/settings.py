@@ -68,6 +68,7 @@ HELP = {
     "retention.plivo": "How long a call is kept for the Plivo view, from its start.",
     "retention.quarantine": "How long a refused record is kept, from its arrival.",
     "ingest.max_body": "Bytes of a request's body, as sent and after decompression.",
+    "ingest.max_records": "Records of a request's body.",
     "ingest.max_record": "Bytes of one record.",
     "ingest.max_depth": "How deep the arrays and objects of a record may nest.",
     "ingest.max_events": "Events of one call, all that were sent for it together.",

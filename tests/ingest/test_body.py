@@ -9,7 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callhouse.errors import TooLarge, Unreadable
-from callhouse.ingest.body import decode, split
+from callhouse.ingest.body import decode
+from callhouse.ingest.body import split as split_up_to
+
+
+def split(body, content_type):
+    return split_up_to(body, content_type, 1000)
+
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(st.characters(exclude_categories=["Cs"])),
@@ -98,3 +104,18 @@ def test_a_body_that_is_cut_short_or_damaged_is_refused_whole(encoding):
 def test_an_unknown_encoding_is_named_as_such():
     with pytest.raises(Unreadable, match="gzip or zstd"):
         decode(b"x", "br", 100)
+
+
+@pytest.mark.parametrize(
+    "cut", [b'[{"session_id":"a"},"' + b'\\"' * 1_000_000, b'[{"s":"' + b"a" * 10_000_000, b"[" + b'"' * 3_000_001]
+)
+def test_a_long_body_cut_off_within_a_string_is_refused_without_reading_it_over_and_over(cut):
+    # Quadratic time would take hours here.
+    with pytest.raises(Unreadable):
+        split(cut, "application/json")
+
+
+@pytest.mark.parametrize("body", [b"[" + b"1," * 20_000_000 + b"1]", json.dumps([{"a": "b" * 20}] * 1001).encode()])
+def test_more_records_than_allowed_are_too_large(body):
+    with pytest.raises(TooLarge, match="1000 records"):
+        split(body, "application/json")

@@ -5,8 +5,10 @@ import contextlib
 import gzip
 import io
 import re
+import time
 import zlib
 from collections.abc import AsyncIterator, Iterator
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -21,10 +23,17 @@ _LARGEST_WINDOW = 2**27
 SILENCE_SECONDS = 30
 """How long the next piece of a body may take."""
 
+BODY_SECONDS = 300
+"""How long a whole body may take."""
+
+DISCARD_SECONDS = 5
+"""How long a refused sender may go on sending before it is cut off."""
+
 PATIENCE = 4
 """How many times its limit a body is read, and forgotten, so that its sender gets to see the answer."""
 
-_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[\]{},]', re.DOTALL)
+# Possessive, and a string may end with the body: a body cut off within one is read once, not once from each quote.
+_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[\[\]{},]', re.DOTALL)
 _is_json = msgspec.json.Decoder(msgspec.Raw).decode
 _split_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
@@ -56,23 +65,27 @@ async def discard(request: Request[Any, Any, Any], limit: int) -> None:
     """
     size = 0
     with contextlib.suppress(Unreadable):
-        async for chunk in _chunks(request):
+        async for chunk in _chunks(request, DISCARD_SECONDS):
             size += len(chunk)
             if size > PATIENCE * limit:
                 break
 
 
-async def _chunks(request: Request[Any, Any, Any]) -> AsyncIterator[bytes]:
-    """What arrives of the body. Raises Unreadable when nothing comes for SILENCE_SECONDS: the sender may be gone."""
+async def _chunks(request: Request[Any, Any, Any], patience: float = BODY_SECONDS) -> AsyncIterator[bytes]:
+    """What arrives of the body. Raises Unreadable when it stops coming, or takes more than *patience* seconds."""
     stream = request.stream()
+    deadline = time.monotonic() + patience
     while True:
         try:
-            async with asyncio.timeout(SILENCE_SECONDS):
+            async with asyncio.timeout(min(SILENCE_SECONDS, deadline - time.monotonic())):
                 chunk = await anext(stream)
         except StopAsyncIteration:
             return
         except TimeoutError:
-            raise Unreadable(f"Nothing more of the body came for {SILENCE_SECONDS} seconds.") from None
+            raise Unreadable("The body took too long to arrive.") from None
+        except Exception as error:
+            # The sender has gone, or breaks the rules of HTTP; each server says so with exceptions of its own.
+            raise Unreadable("The body did not arrive whole.") from error
         yield chunk
 
 
@@ -117,11 +130,18 @@ def _too_large(limit: int) -> TooLarge:
     return TooLarge(f"The body has more than {limit} bytes after decompression; send it in parts.")
 
 
-def split(body: bytes, content_type: str) -> list[bytes]:
+def split(body: bytes, content_type: str, max_records: int) -> list[bytes]:
     """The records of *body*: one JSON object, the members of a JSON array, or the lines of NDJSON.
 
-    Raises Unreadable when there is nothing that could be a record.
+    Raises Unreadable when there is nothing that could be a record, and TooLarge when there are too many.
     """
+    records = _records(body, content_type, max_records)
+    if len(records) > max_records:
+        raise TooLarge(f"The body has more than {max_records} records; send it in parts.")
+    return records
+
+
+def _records(body: bytes, content_type: str, max_records: int) -> list[bytes]:
     media_type = content_type.partition(";")[0].strip().lower()
     body = body.removeprefix(b"\xef\xbb\xbf").strip()
     if not body:
@@ -129,7 +149,7 @@ def split(body: bytes, content_type: str) -> list[bytes]:
     if media_type in _NDJSON:
         return _lines(body)
     if body[:1] == b"[":
-        return _members(body)
+        return _members(body, max_records)
     if body[:1] == b"{":
         # Scripts forget the content type; lines of objects can be nothing else than NDJSON.
         return [body] if b"\n" not in body or _is_whole(body) else _lines(body)
@@ -151,7 +171,10 @@ def _lines(body: bytes) -> list[bytes]:
     return lines
 
 
-def _members(body: bytes) -> list[bytes]:
+def _members(body: bytes, max_records: int) -> list[bytes]:
+    # Millions of members of a byte or two would take a hundred times their size; count no further than needed.
+    if len(body) < 8 * body.count(b",") and body.count(b",") > max_records:
+        return list(islice(_members_by_brackets(body), max_records + 1))
     try:
         return [bytes(member).strip() for member in _split_array(body)]
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

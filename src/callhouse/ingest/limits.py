@@ -8,6 +8,8 @@ class IngestLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
     max_body: int = 64 * 1024 * 1024
     """Bytes of a body, as sent and after decompression."""
+    max_records: int = 200_000
+    """Records of a body."""
     max_record: int = 4 * 1024 * 1024
     """Bytes of one record."""
     max_depth: int = 32

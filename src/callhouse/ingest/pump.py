@@ -68,7 +68,7 @@ class Pump:
             decoded = bodies.decode(sent.body, sent.content_encoding, self._limits.max_body)
             return [
                 Record(account=account, source=route, raw=raw, read=self._part(raw, read))
-                for raw in bodies.split(decoded, sent.content_type)
+                for raw in bodies.split(decoded, sent.content_type, self._limits.max_records)
             ]
 
         records = await asyncio.to_thread(work) if len(sent.body) > LARGE or sent.content_encoding else work()

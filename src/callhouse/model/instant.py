@@ -24,7 +24,7 @@ def parse_instant(value: float | str) -> int:
     """
     if isinstance(value, str):
         try:
-            when = datetime.fromisoformat(value)
+            when = datetime.fromisoformat(value.upper())
         except ValueError:
             raise ValueError("is neither epoch seconds nor an RFC 3339 time") from None
         if when.tzinfo is None:

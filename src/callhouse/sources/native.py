@@ -182,7 +182,7 @@ def _money(field: str, value: Money | None) -> Decimal | None:
         amount = Decimal(str(value))
     except InvalidOperation:
         amount = Decimal("NaN")
-    if not amount.is_finite() or len(str(amount)) > 40:
+    if not amount.is_finite() or len(str(amount)) > 40 or abs(amount.adjusted()) > 20:
         raise RecordError(f"{field} is no decimal number")
     return amount
 

@@ -24,8 +24,8 @@ SELECT id, started FROM calls WHERE account_id = :account_id AND {COMPLETE} AND 
 ORDER BY started LIMIT :limit
 """  # noqa: S608
 _OLD_OPEN_CALLS = """
-SELECT id FROM calls WHERE account_id = :account_id AND (started IS NULL OR ended IS NULL) AND started < :before
-LIMIT :limit
+SELECT id FROM calls WHERE account_id = :account_id AND (started IS NULL OR ended IS NULL)
+AND coalesce(started, ended, arrived) < :before LIMIT :limit
 """
 _DROP_CALL = "DELETE FROM calls WHERE account_id = :account_id AND id = :id"
 _OLD_WAITING = """

@@ -27,7 +27,7 @@ COLUMNS = {
 """The column of each field of Call."""
 
 # Parameters are named as the fields of Call, columns as COLUMNS says.
-_WRITTEN = {**COLUMNS, "dest_key": "dest_key", "event_count": "event_count"}
+_WRITTEN = {**COLUMNS, "dest_key": "dest_key", "event_count": "event_count", "arrived": "arrived"}
 _KNOWN = f"""
 SELECT account_id, id, event_count, {", ".join(COLUMNS.values())} FROM calls
 WHERE account_id = :account_id AND session_id = :session_id
@@ -37,7 +37,7 @@ INSERT INTO calls (account_id, {", ".join(_WRITTEN.values())})
 VALUES (:account_id, {", ".join(f":{field}" for field in _WRITTEN)}) RETURNING id
 """  # noqa: S608
 _UPDATE = f"""
-UPDATE calls SET {", ".join(f"{column} = :{field}" for field, column in _WRITTEN.items() if field != "session_id")}
+UPDATE calls SET {", ".join(f"{column} = :{field}" for field, column in _WRITTEN.items() if field not in {"session_id", "arrived"})}
 WHERE account_id = :account_id AND id = :id
 """  # noqa: S608
 
@@ -85,6 +85,7 @@ class _Session:
         "account_id",
         "call",
         "changed",
+        "identities",
         "parts",
         "row_id",
         "session_id",
@@ -102,6 +103,8 @@ class _Session:
         self.waiting = 0
         self.call: Call | None = None
         self.parts: list[tuple[Event, ...]] = []
+        # Known only once the number of events has come near its limit.
+        self.identities: set[bytes] | None = None
         self.changed = False
 
     @property
@@ -130,21 +133,16 @@ class BatchWriter:
         A record that repeats what is already there changes nothing.
         """
         self._load(records)
-        seen: set[tuple[int, bytes]] = set()
+        # What was kept already in this batch is not looked at again when it comes again.
+        kept: dict[tuple[int, str, bytes], tuple[_Session | None, Outcome]] = {}
         applied: list[tuple[_Session | None, Outcome, bool]] = []
         for record in records:
-            again = (record.account.id, record.raw) in seen
-            seen.add((record.account.id, record.raw))
-            if isinstance(record.read, str):
-                applied.append((None, Outcome(refusal=record.read), again))
-                continue
-            session = self._sessions[record.account.id, record.read.session_id]
-            try:
-                applied.append(
-                    (session, Outcome(expired_events=self._apply(session, record.account, record.read)), again)
-                )
-            except RecordError as error:
-                applied.append((None, Outcome(refusal=str(error)), again))
+            key = record.account.id, record.source, record.raw
+            again = key in kept
+            session, outcome = kept[key] if again else self._applied(record)
+            if session is not None:
+                kept[key] = session, outcome
+            applied.append((session, outcome, again))
         self._store([session for session in self._sessions.values() if session.call is not None or session.parts])
         outcomes = [
             msgspec.structs.replace(outcome, repeated=again or not session.changed) if session else outcome
@@ -152,6 +150,15 @@ class BatchWriter:
         ]
         self._quarantine(records, outcomes)
         return outcomes
+
+    def _applied(self, record: Record) -> tuple[_Session | None, Outcome]:
+        if isinstance(record.read, str):
+            return None, Outcome(refusal=record.read)
+        session = self._sessions[record.account.id, record.read.session_id]
+        try:
+            return session, Outcome(expired_events=self._apply(session, record.account, record.read))
+        except RecordError as error:
+            return None, Outcome(refusal=str(error))
 
     def _load(self, records: Sequence[Record]) -> None:
         for record in records:
@@ -178,7 +185,7 @@ class BatchWriter:
                 calls.check(call)
             else:
                 call = calls.merge(call, part.call)
-            if call.start is not None and call.start < calls_since:
+            if min(instant for instant in (call.start, call.end, self._now) if instant is not None) < calls_since:
                 kept = format_duration(account.retention.calls)
                 raise RecordError(f"the call is older than its retention of {kept}")
         events = part.events
@@ -205,11 +212,16 @@ class BatchWriter:
 
     def _check_count(self, session: _Session, events: tuple[Event, ...]) -> None:
         # Only when repeats might explain the number are the events themselves compared.
-        count = session.stored_events + session.waiting + sum(map(len, session.parts)) + len(events)
-        if count > self._max_events:
-            count = len(log_document.merge(self._known_events(session), [*session.parts, events]))
-        if count > self._max_events:
+        if session.identities is None:
+            count = session.stored_events + session.waiting + sum(map(len, session.parts)) + len(events)
+            if count <= self._max_events:
+                return
+            session.identities = set(log_document.identities(self._known_events(session)))
+            session.identities.update(*map(log_document.identities, session.parts))
+        new = [identity for identity in log_document.identities(events) if identity not in session.identities]
+        if len(session.identities) + len(new) > self._max_events:
             raise RecordError(f"the call has more than {self._max_events} events")
+        session.identities.update(new)
 
     def _known_events(self, session: _Session) -> list[Event]:
         known: list[Event] = []
@@ -239,7 +251,7 @@ class BatchWriter:
                 session.stored_events = events
                 (updated if session.row_id else inserted).append(session)
         self._tx.each(_UPDATE, ({**_row(s), "id": s.row_id} for s in updated))
-        ids = self._tx.each(_INSERT, map(_row, inserted))
+        ids = self._tx.each(_INSERT, ({**_row(s), "arrived": self._now} for s in inserted))
         for session, (row_id,) in zip(inserted, ids, strict=True):
             session.row_id = row_id
         self._store_logs([s for s in (*inserted, *updated) if (s.account_id, s.session_id) in logs], logs)

@@ -41,6 +41,7 @@ CREATE TABLE calls (
     dest                   TEXT,
     dest_key               TEXT,
     event_count            INTEGER NOT NULL,
+    arrived                INTEGER NOT NULL,
     answered               INTEGER,
     duration               INTEGER,
     billed_duration        INTEGER,
