@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from callhouse import __version__
 from callhouse.cli import app
 from callhouse.store.sqlite import FILE_NAME
-from serving import COMMAND, Login, callhouse, create_account, get, ndjson, send
+from serving import COMMAND, Login, Server, callhouse, create_account, get, ndjson, send
 
 SECONDS = 60
 INACTIVE = {"error": "This account is inactive."}
@@ -147,11 +147,11 @@ class TestAccounts:
             assert secret not in again
             assert secret.encode() not in stored
 
-    def test_create_as_a_table_shows_each_secret_with_its_user_name(self, tmp_path):
+    def test_create_shows_each_secret_with_its_user_name(self, tmp_path):
         shown = callhouse("accounts", "create", "--email", "a@example.com", "--login", "ay", data=tmp_path).stdout
-        assert re.search(r"Fuse .*a@example\.com .*\w{32}", shown)
-        assert re.search(r"DEV .*ay .*\w{16}", shown)
-        assert re.search(r"Plivo .*MA\w{18} .*\w{40}", shown)
+        assert re.search(r"Fuse +user name +a@example\.com\n +developer key +\w{32}\n", shown)
+        assert re.search(r"DEV +login +ay\n +password +\w{20}\n", shown)
+        assert re.search(r"Plivo +auth id +MA\w{18}\n +auth token +\w{40}\n", shown)
         assert "not shown again" in flat(shown)
 
     @pytest.mark.parametrize(
@@ -687,3 +687,30 @@ def test_commands_work_beside_a_running_server_and_see_what_it_keeps(own_server)
     assert len(printed("quarantine", "list", data=server.data)) == 1
     printed("generate", "--calls", 10, "--account", login.id, data=server.data)
     assert get(server, login, f"/api/calls/1/{int(time.time())}").json()["total_calls"] == 11
+
+
+def test_text_from_outside_is_shown_as_text_however_it_looks_and_secrets_are_never_cut_off(tmp_path, now_seconds):
+    data = tmp_path / "data"
+    made = callhouse(
+        "accounts", "create", "--email", "firstname.lastname[/red]@x.example", data=data, env={"COLUMNS": "40"}
+    )
+    assert "firstname.lastname[/red]@x.example" in made.stdout
+    login = re.search(r"developer key +(\w{32})\b", made.stdout)
+    assert login
+    assert "[/red]" in callhouse("accounts", "list", data=data).stdout
+    with Server(data) as server:
+        call = {
+            "session_id": "esc[/red]",
+            "src": "\u001b]0;pwned\u0007[bold]x",
+            "start": now_seconds - 9,
+            "end": now_seconds - 1,
+            "events": [{"timestamp": now_seconds - 5, "class": "info", "line": "findme"}],
+        }
+        auth = ("firstname.lastname[/red]@x.example", login[1])
+        assert server.client.post("/ingest/calls", json=call, auth=auth).json()["accepted"] == 1
+        found = callhouse("search", "--account", "1", "findme", data=data).stdout
+    assert "esc[/red]" in found
+    assert "[bold]x" in found
+    assert "\u001b" not in found
+    failed = callhouse("serve", "--data", "/proc/[/x]", check=False)
+    assert (failed.returncode, "/proc/[/x]" in failed.stderr) == (1, True)

@@ -190,3 +190,51 @@ def test_a_log_id_is_never_given_twice(stored, clock):
         assert second > first
 
     stored(work)
+
+
+@pytest.mark.parametrize("part", [{"session_id": "s"}, {"session_id": "s", "end": 1_699_999_990}])
+def test_a_part_whose_start_never_comes_is_removed_too(stored, clock, part):
+    async def work(store):
+        account = await account_of(store)
+        assert (await send(store, account, part)).refusal is None
+        clock.now += YEAR + 1
+        assert await expire_all(store) == 1
+
+    stored(work)
+
+
+def test_an_end_alone_that_is_too_old_is_refused(stored, clock):
+    async def work(store):
+        account = await account_of(store)
+        outcome = await send(store, account, {"session_id": "s", "end": 1_000_000_000})
+        assert outcome.refusal == "the call is older than its retention of 1y"
+
+    stored(work)
+
+
+def test_a_call_at_its_limit_of_events_takes_repeats_and_refuses_each_new_one(stored, clock):
+    def record(first, last):
+        at = clock.now / 1000
+        events = [{**EVENT, "timestamp": at, "seq": n} for n in range(first, last)]
+        raw = json.dumps({"session_id": "s", "events": events}).encode()
+        return raw, read_events(raw, 32)
+
+    async def work(store):
+        account = await account_of(store)
+        await send(store, account, {"session_id": "s", "start": clock.now / 1000, "end": clock.now / 1000})
+        parts = [
+            record(0, 50),
+            record(0, 50),
+            record(25, 75),
+            record(75, 90),
+            *(record(n, n + 1) for n in range(85, 110)),
+        ]
+        outcomes = await store.load(
+            [Record(account=account, source="events", raw=raw, read=read) for raw, read in parts]
+        )
+        refused = [outcome.refusal is not None for outcome in outcomes]
+        assert refused == [False] * 4 + [n >= 100 for n in range(85, 110)]
+        found = await store.calls.log(account.id, "s", since=0, details_since=0)
+        assert len(json.loads(found.document.split(b"\n")[0])) == 100
+
+    stored(work, max_events=100)

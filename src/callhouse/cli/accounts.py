@@ -16,6 +16,7 @@ from callhouse.cli.context import (
     local_time,
     opened,
     out,
+    plain,
     print_json,
     run,
     settings,
@@ -117,7 +118,7 @@ def list_(data: Data = None, config: Config = None, chosen: Set = None, as_json:
     for a in accounts:
         state = "active" if a.active else "[red]inactive[/]"
         parent = "" if a.parent_id is None else str(a.parent_id)
-        table.add_row(str(a.id), a.email, a.login or "", a.auth_id, a.plan, state, a.timezone, parent)
+        table.add_row(str(a.id), plain(a.email), plain(a.login or ""), a.auth_id, a.plan, state, a.timezone, parent)
     out.print(table if accounts else "There is no account yet; make one with `callhouse accounts create --email ...`.")
 
 
@@ -274,7 +275,7 @@ def _print_account(account: Account, *, as_json: bool) -> None:
         own = " (this account)" if getattr(account.override, name) else " (server)"
         fields[f"retention of {name}"] = duration + own
     for name, value in fields.items():
-        table.add_row(f"[bold]{name}[/]", "" if value is None else str(value))
+        table.add_row(f"[bold]{name}[/]", "" if value is None else plain(str(value)))
     out.print(table)
 
 
@@ -291,10 +292,15 @@ def _print_credentials(account: Account, secrets: Secrets, *, as_json: bool) -> 
     if as_json:
         print_json(created)
         return
-    table = Table("API", "user name", "secret", title=f"Account {account.id}")
-    table.add_row("Fuse", account.email, secrets.developer_key)
+    # Whole lines, however narrow the terminal: what a table cut off would be lost.
+    lines = [
+        f"Account {account.id}",
+        f"Fuse   user name      {account.email}",
+        f"       developer key  {secrets.developer_key}",
+    ]
     if account.login and secrets.password:
-        table.add_row("DEV", account.login, secrets.password)
-    table.add_row("Plivo", account.auth_id, secrets.auth_token)
-    out.print(table)
+        lines += [f"DEV    login          {account.login}", f"       password       {secrets.password}"]
+    lines += [f"Plivo  auth id        {account.auth_id}", f"       auth token     {secrets.auth_token}"]
+    for line in lines:
+        out.print(plain(line), soft_wrap=True, highlight=False)
     out.print("Any of them sends calls. The secrets are not shown again; `callhouse accounts rotate` makes new ones.")

@@ -13,6 +13,7 @@ from typing import Annotated, Any, ParamSpec, TypeVar
 import msgspec
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from callhouse.app import now
 from callhouse.errors import CallhouseError
@@ -58,7 +59,7 @@ def failing_clearly(command: Callable[P, R]) -> Callable[P, R]:
         try:
             return command(*args, **kwargs)
         except CallhouseError as error:
-            err.print(f"[red]Error:[/] {error}", highlight=False, soft_wrap=True)
+            err.print(f"Error: {plain(str(error))}", style="red", highlight=False, soft_wrap=True)
             raise typer.Exit(1) from None
 
     return wrapped
@@ -101,6 +102,11 @@ def run(work: Coroutine[Any, Any, R]) -> R:
 def print_json(value: Any) -> None:
     sys.stdout.buffer.write(msgspec.json.format(msgspec.json.encode(value)) + b"\n")
     sys.stdout.buffer.flush()
+
+
+def plain(text: str) -> str:
+    """*text* from outside, without what the terminal would take for markup or control."""
+    return escape("".join(c if c.isprintable() else "\ufffd" for c in text))
 
 
 def local_time(instant: int) -> str:

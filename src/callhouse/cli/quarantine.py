@@ -18,6 +18,7 @@ from callhouse.cli.context import (
     local_time,
     opened,
     out,
+    plain,
     print_json,
     run,
     settings,
@@ -84,10 +85,10 @@ def list_(
     table = Table("id", "account", "received", "source", "reason", "record")
     for e in entries:
         record = shortened(e.record.decode(errors="replace").replace("\n", " "))
-        table.add_row(str(e.id), str(e.account_id), local_time(e.received), e.source, _plain(e.reason), _plain(record))
+        table.add_row(str(e.id), str(e.account_id), local_time(e.received), e.source, plain(e.reason), plain(record))
     out.print(table)
     reasons = Counter(e.reason for e in entries).most_common(3)
-    out.print(f"{len(entries)} records. Most frequent: " + "; ".join(f"{_plain(r)} ({n})" for r, n in reasons))
+    out.print(f"{len(entries)} records. Most frequent: " + "; ".join(f"{plain(r)} ({n})" for r, n in reasons))
 
 
 @app.command()
@@ -129,7 +130,7 @@ def replay(
     else:
         out.print(f"{result.accepted} accepted, {len(result.still_refused)} refused again.")
         for entry_id, reason in result.still_refused.items():
-            out.print(f"  {entry_id}: {_plain(reason)}")
+            out.print(f"  {entry_id}: {plain(reason)}")
     if result.still_refused:
         raise typer.Exit(1)
 
@@ -153,6 +154,8 @@ def drop(
 
     async def work() -> int:
         async with opened(in_force) as store:
+            if all_ and not ids:
+                return await store.quarantine.drop_all(account)
             entries = await _chosen(store, ids, account, all_=all_)
             return await store.quarantine.drop([entry.id for entry in entries])
 
@@ -180,8 +183,3 @@ async def _chosen(store: Store, ids: list[int] | None, account: int | None, *, a
     if missing:
         raise CallhouseError(f"Not in the quarantine: {', '.join(missing)}; `callhouse quarantine list` shows what is.")
     return [entry for _, entry in entries if entry is not None and account in {None, entry.account_id}]
-
-
-def _plain(text: str) -> str:
-    """*text* from outside, without what the terminal would take for markup or control."""
-    return "".join(c if c.isprintable() else "\ufffd" for c in text).replace("[", "\\[")

@@ -7,7 +7,7 @@ import typer
 from rich.table import Table
 
 from callhouse.app import now
-from callhouse.cli.context import Config, Data, Json, Set, local_time, opened, out, print_json, run, settings
+from callhouse.cli.context import Config, Data, Json, Set, local_time, opened, out, plain, print_json, run, settings
 from callhouse.model.instant import YEAR, parse_duration
 from callhouse.model.query import CallQuery
 from callhouse.store.calls import FoundCall
@@ -55,10 +55,10 @@ def search(
         length = f"{(call.end - call.start) / 1000:.0f}"
         table.add_row(
             local_time(call.start),
-            call.session_id,
-            call.src or "",
-            call.dest or "",
-            call.application_name or "",
+            plain(call.session_id),
+            plain(call.src or ""),
+            plain(call.dest or ""),
+            plain(call.application_name or ""),
             length,
         )
     out.print(table if found else "No call's log holds all these words.")

@@ -12,10 +12,10 @@ import msgspec
 import typer
 from granian import Granian
 from granian.constants import HTTPModes, Interfaces, Loops
-from rich.table import Table
+from rich.table import Column, Table
 
 from callhouse.app import create_app
-from callhouse.cli.context import Config, Data, Json, Set, opened, out, print_json, run, settings
+from callhouse.cli.context import Config, Data, Json, Set, opened, out, plain, print_json, run, settings
 from callhouse.errors import CallhouseError
 from callhouse.observability import configure_logging
 from callhouse.settings import InForce, Settings, document
@@ -133,7 +133,7 @@ def config(
     if as_json:
         print_json({entry.key: msgspec.to_builtins(entry) for entry in in_force})
         return
-    table = Table("key", "value", "from")
+    table = Table(Column("key", no_wrap=True), Column("value", overflow="fold"), Column("from", overflow="fold"))
     for entry in in_force:
         _row(table, entry)
     out.print(table)
@@ -141,4 +141,4 @@ def config(
 
 def _row(table: Table, entry: InForce) -> None:
     style = "dim" if entry.origin == "default" else "bold"
-    table.add_row(entry.key, entry.value, entry.origin, style=style)
+    table.add_row(entry.key, plain(entry.value), plain(entry.origin), style=style)

@@ -24,6 +24,12 @@ CHUNK = 5_000
 """Rows read at a time for a long page unless the caller wants fewer: between chunks no snapshot is held, however slow
 the client. Each chunk is a hop to another thread, each row about a kilobyte in memory."""
 
+SMALL_LOG = 16 * 1024
+"""A compressed log of at most so many bytes is unpacked without leaving the event loop."""
+
+LOG_BYTES = 256 * 1024
+"""Bytes of logs that are held at a time: a client that stops reading must not cost much, nor memory grow."""
+
 _EXPRESSIONS = {
     **COLUMNS,
     "id": "id",
@@ -100,14 +106,22 @@ class Calls:
             last = rows[-1]
 
     async def logs(self, account_id: int, call_ids: Sequence[int], details_since: int) -> list[bytes | None]:
-        """The document of each call's log, or None where it has none or the call ended before *details_since*."""
+        """The documents of the first calls' logs: of all, or of as many as make LOG_BYTES, but of one at least.
+
+        None stands for a call that has no log or ended before *details_since*.
+        """
 
         def work(reader: Reader) -> list[bytes | None]:
             parameters = {"account_id": account_id, "details_since": details_since}
             documents: list[bytes | None] = []
+            size = 0
             for call_id in call_ids:
                 found = reader.rows(_LOGS, {**parameters, "id": call_id})
-                documents.append(self._codec.decompress(reader, *found[0]) if found else None)
+                document = self._codec.decompress(reader, *found[0]) if found else None
+                documents.append(document)
+                size += len(document or b"")
+                if size >= LOG_BYTES:
+                    break
             return documents
 
         return await self._engine.read(work)
@@ -115,12 +129,8 @@ class Calls:
     async def log(self, account_id: int, session_id: str, *, since: int, details_since: int) -> FoundLog | None:
         """The log of a complete call that started at *since* or later; None when there is no such call."""
 
-        def work(reader: Reader) -> FoundLog | None:
-            found = reader.rows(_ONE, parameters)
-            if not found:
-                return None
-            dictionary, document = found[0]
-            return FoundLog(None if document is None else self._codec.decompress(reader, dictionary, document))
+        def unpack(reader: Reader) -> bytes:
+            return self._codec.decompress(reader, dictionary, packed)
 
         parameters = {
             "account_id": account_id,
@@ -128,7 +138,14 @@ class Calls:
             "since": since,
             "details_since": details_since,
         }
-        return await self._engine.quick(work)
+        found = await self._engine.quick(lambda reader: reader.rows(_ONE, parameters))
+        if not found:
+            return None
+        dictionary, packed = found[0]
+        if packed is None:
+            return FoundLog(None)
+        run = self._engine.quick if len(packed) <= SMALL_LOG else self._engine.read
+        return FoundLog(await run(unpack))
 
     async def search(self, query: CallQuery, words: Sequence[str], details_since: int) -> list[FoundCall]:
         """The newest calls of *query*'s window whose log holds all *words* and is still shown."""

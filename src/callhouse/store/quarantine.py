@@ -14,6 +14,7 @@ WHERE (:account_id IS NULL OR account_id = :account_id) AND id > :after ORDER BY
 """  # noqa: S608
 _GET = f"SELECT {_COLUMNS} FROM quarantine WHERE id = :id"  # noqa: S608
 _DROP = "DELETE FROM quarantine WHERE id = :id RETURNING id"
+_DROP_ALL = "DELETE FROM quarantine WHERE :account_id IS NULL OR account_id = :account_id RETURNING id"
 _COUNT = "SELECT count(*) FROM quarantine"
 
 
@@ -49,6 +50,10 @@ class Quarantine:
             return len(tx.each(_DROP, [{"id": entry_id} for entry_id in entry_ids]))
 
         return await self._engine.write(work)
+
+    async def drop_all(self, account_id: int | None) -> int:
+        """Forget all entries, or all of an account; how many there were."""
+        return len(await self._engine.write(lambda tx: tx.each(_DROP_ALL, [{"account_id": account_id}])))
 
     async def count(self) -> int:
         return int((await self._engine.quick(lambda reader: reader.rows(_COUNT, {})))[0][0])

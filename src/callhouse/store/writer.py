@@ -36,8 +36,9 @@ _INSERT = f"""
 INSERT INTO calls (account_id, {", ".join(_WRITTEN.values())})
 VALUES (:account_id, {", ".join(f":{field}" for field in _WRITTEN)}) RETURNING id
 """  # noqa: S608
+_CHANGED = [f"{column} = :{field}" for field, column in _WRITTEN.items() if field not in {"session_id", "arrived"}]
 _UPDATE = f"""
-UPDATE calls SET {", ".join(f"{column} = :{field}" for field, column in _WRITTEN.items() if field not in {"session_id", "arrived"})}
+UPDATE calls SET {", ".join(_CHANGED)}
 WHERE account_id = :account_id AND id = :id
 """  # noqa: S608
 

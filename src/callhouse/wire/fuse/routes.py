@@ -1,6 +1,7 @@
 """Paths and parameters → CallQuery → bodies."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Annotated, Any
 from urllib.parse import unquote_to_bytes
 
@@ -17,7 +18,7 @@ from callhouse.model.account import Account
 from callhouse.model.query import CallQuery, Page
 from callhouse.render import JSON, XML, XML_DECLARATION, ignored_parameters, integer, wants_xml, window
 from callhouse.store import Store
-from callhouse.store.calls import CHUNK
+from callhouse.store.calls import CHUNK, SMALL_PAGE
 from callhouse.store.engine import Row
 from callhouse.wire.fuse import reference, schema
 
@@ -25,8 +26,13 @@ MAX_LIMIT = 10_000
 DEFAULT_LIMIT = 1_000
 MAX_OFFSET = 2**53
 ROWS_WITH_LOGS = 500
-EVENTS_AT_A_TIME = 1_000
-"""Calls and the events of their logs that are held at a time: a client that stops reading must not cost much."""
+"""Calls that are held at a time for an answer with logs: a client that stops reading must not cost much."""
+
+WHOLE_BYTES = 256 * 1024
+"""An answer of no more bytes than this is sent whole, with its length."""
+
+LARGE = 64 * 1024
+"""A log of more bytes than this is turned into XML in another thread."""
 
 KNOWN = frozenset({"number", "limit", "offset"})
 NONE_KNOWN: frozenset[str] = frozenset()
@@ -58,7 +64,7 @@ async def calls(
     details_since = account.retention.details_since(store.clock())
     xml = wants_xml(request)
 
-    async def body() -> AsyncIterator[bytes]:
+    async def body() -> AsyncGenerator[bytes, None]:
         yield XML_DECLARATION + b"<result><calls>" if xml else b'{"calls":['
         separator = b""
         async for rows in _all_rows(store, query, page.rows, CHUNK):
@@ -70,11 +76,10 @@ async def calls(
                 separator = b","
         yield _end(page.total, xml)
 
-    whole = _is_whole(page, query)
-    if whole and not xml:
+    if _is_whole(page, query) and not xml and len(page.rows) <= SMALL_PAGE:
         bodies = schema.call_bodies(page.rows, details_since)
         return _whole(msgspec.json.encode(schema.CallsBody(bodies, page.total)), headers, JSON)
-    return await _answer(request, body(), headers, xml=xml, whole=whole)
+    return await _answer(request, body(), headers, xml=xml)
 
 
 @route("/all_logs/{start:str}/{end:str}", http_method=READ, **reference.ALL_LOGS)
@@ -95,18 +100,13 @@ async def all_logs(
     details_since = account.retention.details_since(store.clock())
     xml = wants_xml(request)
 
-    async def body() -> AsyncIterator[bytes]:
+    async def body() -> AsyncGenerator[bytes, None]:
         yield XML_DECLARATION + b"<result><calls>" if xml else b'{"calls":['
         separator = b""
         async for rows in _all_rows(store, query, page.rows, ROWS_WITH_LOGS):
-            for few in _by_events(rows):
-                logs = await store.calls.logs(account.id, [row[0] for row in few], details_since)
-                pairs = list(zip(few, logs, strict=True))
+            async for pairs in _with_logs(store, account.id, rows, details_since):
                 if xml:
-                    yield "".join(
-                        schema.detailed_call_xml(row, None if log is None else log_document.decode_entries(log))
-                        for row, log in pairs
-                    ).encode()
+                    yield await asyncio.to_thread(_detailed_xml, pairs)
                 else:
                     bodies = [
                         schema.detailed_call_body(row, None if log is None else log_document.entries(log))
@@ -116,8 +116,7 @@ async def all_logs(
                     separator = b","
         yield _end(page.total, xml)
 
-    few_events = sum(row[5] for row in page.rows) <= EVENTS_AT_A_TIME
-    return await _answer(request, body(), headers, xml=xml, whole=few_events and _is_whole(page, query))
+    return await _answer(request, body(), headers, xml=xml)
 
 
 # A session id is the sender's own and may hold a slash, hence the type path.
@@ -142,8 +141,9 @@ async def call(
         raise DetailGone
     headers = ignored_parameters(request, NONE_KNOWN)
     if wants_xml(request):
-        items = schema.log_xml(log_document.decode_entries(found.document))
-        return _whole(XML_DECLARATION + f"<result>{items}</result>".encode(), headers, XML)
+        large = len(found.document) > LARGE
+        rendered = await asyncio.to_thread(_log_xml, found.document) if large else _log_xml(found.document)
+        return _whole(rendered, headers, XML)
     return _whole(log_document.entries(found.document), headers, JSON)
 
 
@@ -174,17 +174,24 @@ async def _all_rows(store: Store, query: CallQuery, first: list[Row], chunk: int
             yield rows
 
 
-def _by_events(rows: list[Row]) -> list[list[Row]]:
-    """*rows* in groups whose logs hold few events together."""
-    groups: list[list[Row]] = []
-    events = EVENTS_AT_A_TIME
-    for row in rows:
-        events += row[5]
-        if events >= EVENTS_AT_A_TIME:
-            groups.append([])
-            events = row[5]
-        groups[-1].append(row)
-    return groups
+async def _with_logs(
+    store: Store, account_id: int, rows: list[Row], details_since: int
+) -> AsyncIterator[list[tuple[Row, bytes | None]]]:
+    """*rows* with their logs, a few at a time."""
+    while rows:
+        logs = await store.calls.logs(account_id, [row[0] for row in rows], details_since)
+        yield list(zip(rows, logs, strict=False))
+        rows = rows[len(logs) :]
+
+
+def _detailed_xml(pairs: list[tuple[Row, bytes | None]]) -> bytes:
+    return "".join(
+        schema.detailed_call_xml(row, None if log is None else log_document.decode_entries(log)) for row, log in pairs
+    ).encode()
+
+
+def _log_xml(document: bytes) -> bytes:
+    return XML_DECLARATION + f"<result>{schema.log_xml(log_document.decode_entries(document))}</result>".encode()
 
 
 def _end(total: int, xml: bool) -> bytes:
@@ -197,14 +204,28 @@ def _is_whole(page: Page[Row], query: CallQuery) -> bool:
 
 
 async def _answer(
-    request: Request[Any, Any, Any], body: AsyncIterator[bytes], headers: dict[str, str], *, xml: bool, whole: bool
+    request: Request[Any, Any, Any], body: AsyncGenerator[bytes, None], headers: dict[str, str], *, xml: bool
 ) -> ASGIResponse:
-    """*body* with its length when it is short (*whole*), else as a stream, of which HEAD reads nothing."""
+    """*body* with its length when it is short, else as a stream, of which HEAD reads no more than its beginning."""
     media_type = XML if xml else JSON
-    if whole:
-        return _whole(b"".join([part async for part in body]), headers, media_type)
-    chunks = iter(()) if request.method == HttpMethod.HEAD else body
-    return ASGIStreamingResponse(iterator=chunks, headers=headers, media_type=media_type)
+    parts: list[bytes] = []
+    async for part in body:
+        parts.append(part)
+        if sum(map(len, parts)) > WHOLE_BYTES:
+            break
+    else:
+        return _whole(b"".join(parts), headers, media_type)
+    if request.method == HttpMethod.HEAD:
+        await body.aclose()
+        return ASGIStreamingResponse(iterator=iter(()), headers=headers, media_type=media_type)
+    return ASGIStreamingResponse(iterator=_going_on(parts, body), headers=headers, media_type=media_type)
+
+
+async def _going_on(parts: list[bytes], rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield b"".join(parts)
+    parts.clear()
+    async for part in rest:
+        yield part
 
 
 def _whole(body: bytes, headers: dict[str, str], media_type: str) -> ASGIResponse:
