@@ -91,7 +91,11 @@ class Direct:
         return _finished(self._calls.log(account_id, session_id, since=0, details_since=0)).document
 
     def logs(self, query: CallQuery) -> list[bytes | None]:
-        return _finished(self._calls.logs(query.account_id, [row[0] for row in self.page(query)], 0))
+        call_ids = [row[0] for row in self.page(query)]
+        documents: list[bytes | None] = []
+        while len(documents) < len(call_ids):
+            documents += _finished(self._calls.logs(query.account_id, call_ids[len(documents) :], 0))
+        return documents
 
     def newest(self, account_id: int) -> int:
         """The first whole second, in ms, after all calls began."""
