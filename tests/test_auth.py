@@ -1,10 +1,16 @@
 """Who is let in, and how those who guess are slowed down without harm to the owner."""
 
+import asyncio
 import base64
 
 import pytest
+from litestar import Request
 
-from callhouse.auth import FREE_FAILURES, SECONDS_A_FAILURE, Throttle, parse_basic
+from callhouse.app import now
+from callhouse.auth import FREE_FAILURES, KNOWN_SECONDS, SECONDS_A_FAILURE, Authenticator, Throttle, parse_basic
+from callhouse.errors import NotAuthenticated, RequestError, TooManyFailures
+from callhouse.model.account import Retention
+from callhouse.store import open_store
 from serving import callhouse, create_account, get
 
 WINDOW = "/api/calls/1/2"
@@ -141,6 +147,36 @@ def test_guessing_is_slowed_down_while_the_owner_at_the_same_address_gets_in(run
     assert server.client.post("/ingest/calls", json=[], auth=(login.login, login.password)).status_code == 200
     other = create_account(server.data, "other@example.com")
     assert get(server, other, WINDOW).status_code == 200
+
+
+def test_a_password_that_was_right_within_a_day_is_taken_from_an_address_that_is_slowed_down(running):
+    server, login = running
+    clock = Ticks()
+
+    async def status(authenticator, password):
+        headers = [(b"authorization", basic(f"{login.login}:{password}").encode())]
+        scope = {"type": "http", "client": ("192.0.2.1", 1), "headers": headers}
+        try:
+            return (await authenticator.account(Request(scope), ["dev"])).id
+        except RequestError as error:
+            return type(error)
+
+    async def work():
+        store = await open_store(server.data, retention=Retention(), clock=now)
+        authenticator = Authenticator(store, clock)
+        assert await status(authenticator, login.password) == login.id
+        for _ in range(2):
+            clock.now += KNOWN_SECONDS - 1
+            guesses = [await status(authenticator, f"guess{n}") for n in range(FREE_FAILURES + 1)]
+            assert guesses == [NotAuthenticated] * FREE_FAILURES + [TooManyFailures]
+            assert await status(authenticator, login.password) == login.id
+        clock.now += KNOWN_SECONDS + 1
+        for n in range(FREE_FAILURES):
+            await status(authenticator, f"guess{n}")
+        assert await status(authenticator, login.password) is TooManyFailures
+        await store.close()
+
+    asyncio.run(work())
 
 
 def test_a_rotated_key_stops_at_once(running):

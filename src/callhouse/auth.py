@@ -5,6 +5,8 @@ import base64
 import binascii
 import hashlib
 import ipaddress
+import math
+import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection
@@ -28,6 +30,9 @@ SECONDS_A_FAILURE = 6.0
 
 VERDICT_SECONDS = 60.0
 """How long a password that a person chose is taken for right without hashing it again."""
+
+KNOWN_SECONDS = 24 * 3600.0
+"""How long a password that was right is still hashed for an address that is being slowed down."""
 
 REMEMBERED = 10_000
 """Addresses, and verdicts, kept in memory."""
@@ -77,13 +82,15 @@ class Authenticator:
 
     Generated keys are checked with a fast hash on every request, passwords that people choose with argon2 once a
     minute. A slowed-down address still gets in with a right generated key, which cannot be guessed, or with a password
-    that was right a moment ago: its failures cost its owner nothing.
+    that was right within a day: the failures of others cost an owner nothing.
     """
 
     def __init__(self, store: Store, clock: Callable[[], float] = time.monotonic) -> None:
         self._accounts = store.accounts
         self._clock = clock
         self._throttle = Throttle(clock)
+        # When each password was right: as a hash that is worth nothing outside this process.
+        self._key = secrets.token_bytes(32)
         self._verdicts: OrderedDict[bytes, float] = OrderedDict()
         self._decoy = slow_hasher.hash("decoy")
 
@@ -114,7 +121,7 @@ class Authenticator:
             # An unknown name costs what a known one costs, so that time does not tell them apart.
             stored = credential.hash if credential else self._decoy if kind == "dev" else ""
             if is_slow(stored):
-                right = await self._matches_slow(stored, secret, cached_only=wait > 0)
+                right = await self._matches_slow(stored, secret, slowed_down=wait > 0)
             else:
                 right = self._accounts.matches_fast(stored, secret)
             if right and credential is not None:
@@ -122,14 +129,16 @@ class Authenticator:
                 return credential.account
         return None
 
-    async def _matches_slow(self, stored: str, secret: str, *, cached_only: bool) -> bool:
-        # The stored hash is part of the key: a changed password is checked anew at once.
-        key = hashlib.blake2b(f"{stored}\0{secret}".encode(), digest_size=32).digest()
-        if self._verdicts.get(key, 0.0) > self._clock():
+    async def _matches_slow(self, stored: str, secret: str, *, slowed_down: bool) -> bool:
+        # The stored hash is part of what is hashed: a changed password is checked anew at once.
+        key = hashlib.blake2b(f"{stored}\0{secret}".encode(), key=self._key, digest_size=32).digest()
+        age = self._clock() - self._verdicts.get(key, -math.inf)
+        if age < VERDICT_SECONDS:
             return True
-        if cached_only or not await asyncio.to_thread(_verify, stored, secret):
+        if (slowed_down and age > KNOWN_SECONDS) or not await asyncio.to_thread(_verify, stored, secret):
             return False
-        self._verdicts[key] = self._clock() + VERDICT_SECONDS
+        self._verdicts[key] = self._clock()
+        self._verdicts.move_to_end(key)
         if len(self._verdicts) > REMEMBERED:
             self._verdicts.popitem(last=False)
         return True
