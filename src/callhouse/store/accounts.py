@@ -50,8 +50,6 @@ INSERT INTO meta (name, value) VALUES (:name, :value) ON CONFLICT (name) DO UPDA
 """
 _PUT_META = "INSERT INTO meta (name, value) VALUES (:name, :value) ON CONFLICT (name) DO NOTHING"
 
-CACHED_CREDENTIALS = 10_000
-
 slow_hasher = argon2.PasswordHasher()
 
 
@@ -87,8 +85,6 @@ class Accounts:
         self._retention = retention
         self._clock = clock
         self._key = b""
-        self._version: list[Row] = []
-        self._cached: dict[tuple[CredentialKind, str], Credential] = {}
 
     async def create(
         self, *, email: str, login: str | None, plan: Plan, timezone: str, parent_id: int | None
@@ -171,24 +167,22 @@ class Accounts:
 
         return await self._engine.write(and_tell)
 
+    async def version(self) -> bytes:
+        """Other bytes after every change to any account, in whichever process it was made."""
+        rows = await self._engine.quick(lambda reader: reader.rows(_META, _VERSION))
+        return bytes(rows[0][0]) if rows else b""
+
     async def credential(self, kind: CredentialKind, name: str) -> Credential | None:
         """The credential of that name; fuse's names are e-mail addresses, whose case does not matter."""
-        key = kind, name.lower() if kind == "fuse" else name
+        key = {"kind": kind, "name": name.lower() if kind == "fuse" else name}
 
-        # Every request asks this. Whoever changes an account, in whichever process, leaves a new version.
         def work(reader: Reader) -> Credential | None:
-            version = reader.rows(_META, _VERSION)
-            if version != self._version or len(self._cached) > CACHED_CREDENTIALS:
-                self._version, self._cached = version, {}
-            known = self._cached.get(key)
-            if known is None:
-                found = reader.rows(_CREDENTIAL, {"kind": key[0], "name": key[1]})
-                if not found:
-                    return None
-                stored, account_id = found[0]
-                [account] = reader.rows(_GET, {"id": account_id})
-                known = self._cached[key] = Credential(_account(account, self._retention), stored)
-            return known
+            found = reader.rows(_CREDENTIAL, key)
+            if not found:
+                return None
+            stored, account_id = found[0]
+            [account] = reader.rows(_GET, {"id": account_id})
+            return Credential(_account(account, self._retention), stored)
 
         return await self._engine.quick(work)
 
