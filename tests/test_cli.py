@@ -75,7 +75,7 @@ def test_these_are_all_the_commands():
     assert {" ".join(path) for path in COMMANDS} == {
         "demo", "serve", "config", "generate", "search",
         "accounts create", "accounts list", "accounts show", "accounts set", "accounts deactivate",
-        "accounts activate", "accounts rotate",
+        "accounts activate", "accounts rotate", "accounts password",
         "quarantine list", "quarantine replay", "quarantine drop",
     }  # fmt: skip
 
@@ -251,6 +251,38 @@ class TestAccounts:
         for credentials in (new.fuse, (new.login, new.password), (new.auth_id, new.auth_token)):
             assert server.client.post("/ingest/calls", json={"session_id": "s"}, auth=credentials).status_code == 200
         assert get(server, new, "/api/calls/1/2").status_code == 200
+
+    def test_a_password_that_its_owner_chose_opens_at_once_and_the_one_before_no_longer(self, own_server):
+        server = own_server()
+        login = server.account("ops@example.com")
+
+        def status(name, secret):
+            return server.client.post("/ingest/calls", json={"session_id": "s"}, auth=(name, secret)).status_code
+
+        def choose(new, *options):
+            return callhouse("accounts", "password", login.id, *options, "--json", data=server.data, typed=new)
+
+        assert json.loads(choose("pass wörd: 1\r\n", "--login", "ops").stdout)["login"] == "ops"
+        assert status("ops", "pass wörd: 1") == 200
+        choose("pass wörd: 2")
+        assert (status("ops", "pass wörd: 1"), status("ops", "pass wörd: 2")) == (401, 200)
+        choose("pass wörd: 2", "--login", "operators")
+        assert (status("ops", "pass wörd: 2"), status("operators", "pass wörd: 2")) == (401, 200)
+        assert get(server, login, "/api/calls/1/2").status_code == 200
+
+    def test_a_password_is_refused_when_it_is_short_or_the_login_missing_or_taken(self, crowded):
+        def refusal(*arguments, typed="long enough", status=1):
+            shown = callhouse("accounts", "password", *arguments, data=crowded, check=False, typed=typed)
+            assert shown.returncode == status
+            assert typed not in shown.stderr
+            return flat(shown.stderr)
+
+        assert "8 to 256 printable characters" in refusal(1, typed="2 short")
+        assert "8 to 256 printable characters" in refusal(1, typed="tab\tulator")
+        assert "has no login yet; choose one with --login" in refusal(2)
+        assert "ay is taken by another account" in refusal(2, "--login", "ay")
+        assert "no colon" in refusal(2, "--login", "a:b", status=2)
+        assert "no account 7" in refusal(7)
 
 
 class TestQuarantine:
