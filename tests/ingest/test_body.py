@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callhouse.errors import TooLarge, Unreadable
-from callhouse.ingest.body import BODY_SECONDS, SILENCE_SECONDS, SLOWEST_RATE, decode, receive
+from callhouse.ingest.body import BODY_SECONDS, MAX_FRAMES, SILENCE_SECONDS, SLOWEST_RATE, decode, receive
 from callhouse.ingest.body import split as split_up_to
 
 
@@ -92,6 +92,25 @@ def test_a_bomb_is_too_large_before_it_unfolds(encoding):
     assert len(bomb) < 300_000
     with pytest.raises(TooLarge):
         decode(bomb, encoding, 1_000_000)
+
+
+EMPTY = {"gzip": gzip.compress(b""), "zstd": zstandard.compress(b""), "skippable": b"\x50\x2a\x4d\x18\0\0\0\0"}
+
+
+@pytest.mark.parametrize("kind", EMPTY)
+def test_frames_without_end_that_hold_nothing_are_too_many(kind):
+    encoding = "gzip" if kind == "gzip" else "zstd"
+    assert decode(EMPTY[kind] * MAX_FRAMES, encoding, 1_000_000) == b""
+    # Decoding them all would take seconds.
+    with pytest.raises(TooLarge, match=f"more than {MAX_FRAMES} compressed frames"):
+        decode(EMPTY[kind] * 1_000_000, encoding, 1_000_000)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "zstd"])
+def test_a_file_of_thousands_of_frames_that_were_appended_one_by_one_is_read(encoding):
+    compress = gzip.compress if encoding == "gzip" else zstandard.compress
+    lines = [b'{"session_id":"%d"}\n' % n for n in range(5_000)]
+    assert decode(b"".join(map(compress, lines)), encoding, 1_000_000) == b"".join(lines)
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "zstd"])
