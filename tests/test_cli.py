@@ -1,5 +1,6 @@
 """Every command does what its help says, ends with the right status, and says what to do when it cannot."""
 
+import asyncio
 import json
 import os
 import re
@@ -7,6 +8,7 @@ import signal
 import socket
 import subprocess
 import time
+import tracemalloc
 from collections import Counter
 
 import apsw
@@ -16,7 +18,12 @@ import typer.main
 from typer.testing import CliRunner
 
 from callhouse import __version__
+from callhouse.app import now
 from callhouse.cli import app
+from callhouse.cli.quarantine import IN_TABLE
+from callhouse.model.account import Retention
+from callhouse.model.record import Record
+from callhouse.store import open_store
 from callhouse.store.sqlite import FILE_NAME
 from serving import COMMAND, Login, Server, callhouse, create_account, get, ndjson, send
 
@@ -329,6 +336,65 @@ class TestQuarantine:
         )
         assert callhouse("quarantine", "drop", "--all", data=server.data).stdout == "1 dropped.\n"
         assert callhouse("quarantine", "list", data=server.data).stdout == "The quarantine is empty.\n"
+
+    @pytest.fixture
+    def keep(self, tmp_path):
+        """Puts records into the quarantine of a store with an account, straight; gives the store's directory."""
+        create_account(tmp_path)
+
+        def kept(records):
+            async def work():
+                store = await open_store(tmp_path, retention=Retention(), clock=now)
+                account = await store.accounts.get(1)
+                for raw in records:
+                    await store.load([Record(account=account, source="calls", raw=raw, read=f"reason {raw[-1:]}")])
+                await store.close()
+
+            asyncio.run(work())
+            return tmp_path
+
+        return kept
+
+    def test_a_long_quarantine_is_listed_in_part_and_says_so_and_whole_for_a_program(self, keep):
+        data = keep(b"record %d" % n for n in range(1130))
+        shown = in_process("quarantine", "list", data=data).stdout
+        assert len(re.findall(r"record \d+", shown)) == IN_TABLE
+        assert "100 of 1,130 records; `--limit` shows more. Most frequent: reason b'0' (113);" in flat(shown)
+        shown = in_process("quarantine", "list", "--limit", 2000, data=data).stdout
+        assert [int(n) for n in re.findall(r"record (\d+)", shown)] == list(range(1130))
+        assert "1,130 records. Most" in flat(shown)
+        assert [e["record"] for e in printed("quarantine", "list", data=data)] == [f"record {n}" for n in range(1130)]
+        assert len(printed("quarantine", "list", "--limit", 1001, data=data)) == 1001
+        assert printed("quarantine", "drop", "--all", data=data) == {"dropped": 1130}
+
+    def test_a_record_is_previewed_in_the_table_with_its_size_and_told_whole_to_a_program(self, keep):
+        record = ("[red]\n" + "\u00e9\u001b" * 5_000).encode()
+        data = keep([record, b"\xff\xfe short"])
+        first, second = printed("quarantine", "list", data=data)
+        assert (first["record"].encode(), first["size"]) == (record, len(record))
+        assert (second["record"], second["size"]) == ("\ufffd\ufffd short", 8)
+        table = callhouse("quarantine", "list", data=data, env={"COLUMNS": "400"}).stdout
+        assert "[red] \u00e9\ufffd" in table
+        assert (table.count("\u00e9"), table.count("\u2026"), "15,006" in table) == (97, 1, True)
+
+    def test_no_more_than_a_record_or_two_is_in_memory_at_a_time(self, keep):
+        size = 4_000_000
+        data = keep(os.urandom(size) for _ in range(20))
+        for command, records in (("list",), 0.1), (("replay", "--all"), 4):
+            tracemalloc.start()
+            try:
+                done = in_process("quarantine", *command, data=data)
+                _, peak = tracemalloc.get_traced_memory()
+            finally:
+                tracemalloc.stop()
+            assert "20 " in done.stdout
+            assert peak < records * size + 2_000_000
+
+    def test_records_are_kept_compressed(self, keep):
+        data = keep([b'{"session_id": "s", "note": "' + b"again and again " * 10_000 + b'"'])
+        db = apsw.Connection(str(data / FILE_NAME), flags=apsw.SQLITE_OPEN_READONLY)
+        assert db.execute("SELECT length(record) FROM quarantine").get < 1_000
+        db.close()
 
 
 class TestConfig:
