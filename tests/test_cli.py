@@ -296,7 +296,12 @@ class TestQuarantine:
         # What senders send is text, never markup.
         assert "[red]yesterday[/]" in table
         assert "3 records" in table
-        assert printed("quarantine", "list", "--account", login.id + 1, data=server.data) == []
+        other = server.account("other@example.com")
+        assert printed("quarantine", "list", "--account", other.id, data=server.data) == []
+
+    @pytest.mark.parametrize("command", [("list",), ("list", "--json"), ("replay", "--all"), ("drop", "--all")])
+    def test_an_unknown_account_ends_with_status_1_instead_of_an_empty_quarantine(self, crowded, command):
+        assert "no account 99; `callhouse acc" in refused(1, "quarantine", *command, "--account", 99, data=crowded)
 
     def test_what_was_refused_for_its_size_or_age_is_kept_after_the_setting_was_raised(self, refusals, now_seconds):
         server, login = refusals
@@ -323,17 +328,16 @@ class TestQuarantine:
         assert [entry["id"] for entry in printed("quarantine", "list", data=server.data)] == [3]
 
     def test_drop_forgets_the_records_that_are_named(self, refusals):
-        server, login = refusals
+        server, _ = refusals
         assert printed("quarantine", "drop", 1, 3, data=server.data) == {"dropped": 2}
         assert [entry["id"] for entry in printed("quarantine", "list", data=server.data)] == [2]
         # One unknown number, and nothing is dropped.
         assert "Not in the quarantine: 1, 9" in refused(1, "quarantine", "drop", 1, 2, 9, data=server.data)
         assert "--all" in refused(2, "quarantine", "drop", data=server.data)
         assert "--all" in refused(2, "quarantine", "drop", 2, "--all", data=server.data)
-        assert (
-            callhouse("quarantine", "drop", "--all", "--account", login.id + 1, data=server.data).stdout
-            == "0 dropped.\n"
-        )
+        other = server.account("other@example.com")
+        dropped = callhouse("quarantine", "drop", "--all", "--account", other.id, data=server.data).stdout
+        assert dropped == "0 dropped.\n"
         assert callhouse("quarantine", "drop", "--all", data=server.data).stdout == "1 dropped.\n"
         assert callhouse("quarantine", "list", data=server.data).stdout == "The quarantine is empty.\n"
 

@@ -1,6 +1,7 @@
 """``callhouse quarantine``: what was refused inside an accepted batch."""
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Annotated
 
 import msgspec
@@ -26,6 +27,7 @@ from callhouse.cli.context import (
 )
 from callhouse.errors import CallhouseError
 from callhouse.ingest.pump import Pump, readers
+from callhouse.settings import Settings
 from callhouse.sources import ReadRecord
 from callhouse.store import Store
 from callhouse.store.quarantine import PREVIEW_CHARACTERS, Quarantined
@@ -80,7 +82,7 @@ def list_(
     in_force, _ = settings(config, data, chosen)
 
     async def work() -> None:
-        async with opened(in_force) as store:
+        async with _opened(in_force, account) as store:
             if as_json:
                 await print_json_array(_listed(store, account, limit))
             else:
@@ -135,7 +137,7 @@ def replay(
     in_force, _ = settings(config, data, chosen)
 
     async def work() -> Replayed:
-        async with opened(in_force) as store:
+        async with _opened(in_force, account) as store:
             pump, known = Pump(store, in_force.ingest), readers()
             result = Replayed(0, {})
             total = len(ids or []) or await store.quarantine.count(account)
@@ -190,7 +192,7 @@ def drop(
     in_force, _ = settings(config, data, chosen)
 
     async def work() -> int:
-        async with opened(in_force) as store:
+        async with _opened(in_force, account) as store:
             if all_ and not ids:
                 return await store.quarantine.drop_all(account)
             return await store.quarantine.drop([e.id async for e in _chosen(store, ids, account, all_=all_)])
@@ -200,6 +202,15 @@ def drop(
         print_json({"dropped": dropped})
     else:
         out.print(f"{dropped} dropped.")
+
+
+@asynccontextmanager
+async def _opened(chosen: Settings, account: int | None) -> AsyncIterator[Store]:
+    """The store. Raises CallhouseError when it knows no such *account*, whose quarantine would seem empty."""
+    async with opened(chosen) as store:
+        if account is not None:
+            await store.accounts.get(account)
+        yield store
 
 
 async def _entries(store: Store, account: int | None, limit: int | None = None) -> AsyncIterator[Quarantined]:
