@@ -17,12 +17,14 @@ import pytest
 import typer.main
 from typer.testing import CliRunner
 
-from callhouse import __version__
+from callhouse import __version__, simulation
 from callhouse.app import now
 from callhouse.cli import app
+from callhouse.cli.generate import as_sent
 from callhouse.cli.quarantine import IN_TABLE
 from callhouse.model.account import Retention
-from callhouse.model.record import Record
+from callhouse.model.record import Part, Record
+from callhouse.sources.native import read_call
 from callhouse.store import open_store
 from callhouse.store.sqlite import FILE_NAME
 from serving import COMMAND, Login, Server, callhouse, create_account, get, ndjson, send
@@ -513,6 +515,17 @@ class TestGenerate:
         assert shown["refused"] > 30
         assert "older than their retention" in done.stderr
         assert len(printed("quarantine", "list", data=tmp_path)) == shown["refused"]
+        printed("accounts", "set", 1, "--retention", "sessions=forever", data=tmp_path)
+        assert printed("quarantine", "replay", "--all", data=tmp_path) == {
+            "accepted": shown["refused"], "still_refused": {},
+        }  # fmt: skip
+        db = apsw.Connection(str(tmp_path / FILE_NAME), flags=apsw.SQLITE_OPEN_READONLY)
+        assert db.execute("SELECT count(*), count(started), count(ended), count(amount) FROM calls").get == (100,) * 4
+        db.close()
+
+    def test_a_refused_call_is_kept_as_the_record_that_ingest_would_read_as_the_same(self):
+        for call, events in simulation.calls(1, 500, 1_700_000_000_000, 1_700_100_000_000):
+            assert read_call(as_sent(call, events), 32) == Part(session_id=call.session_id, call=call, events=events)
 
     def test_an_unknown_account_ends_with_status_1(self, tmp_path):
         assert "no account 3" in refused(1, "generate", "--calls", 1, "--account", 3, data=tmp_path)
