@@ -1,6 +1,7 @@
 """Every command does what its help says, ends with the right status, and says what to do when it cannot."""
 
 import asyncio
+import errno
 import json
 import os
 import re
@@ -649,13 +650,26 @@ class TestServe:
         with socket.create_server(("127.0.0.1", 0)) as other:
             assert "Cannot listen" in serve_refused("--port", other.getsockname()[1], data=tmp_path)
 
-    def test_a_host_that_is_not_this_machines_ends_with_status_1(self, tmp_path):
-        assert "Cannot listen on 192.0.2.1" in serve_refused("--port", 0, "--host", "192.0.2.1", data=tmp_path)
+    @pytest.mark.parametrize("host", ["192.0.2.1", "nosuchhost.invalid", "a" * 70])
+    def test_a_host_that_is_not_this_machines_ends_with_status_1_and_is_named_as_what_is_wrong(self, tmp_path, host):
+        message = serve_refused("--port", 0, "--host", host, data=tmp_path)
+        assert f"Cannot listen on {host}" in message
+        assert "--host takes an address of this machine" in message
+        assert "--port" not in message
+
+    def test_a_port_that_takes_a_privilege_ends_with_status_1_and_says_so(self, tmp_path, monkeypatch):
+        def bind(*_):
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+        # Who runs the tests may have the privilege.
+        monkeypatch.setattr(socket, "socket", type("Forbidden", (socket.socket,), {"bind": bind}))
+        message = refused(1, "serve", "--port", 443, data=tmp_path)
+        assert "Cannot listen on 127.0.0.1 port 443: Permission denied. Ports below 1024 take a privilege" in message
 
     def test_an_unusable_data_directory_ends_with_status_1_and_names_it(self, tmp_path):
         file = tmp_path / "file"
         file.write_text("no directory")
-        assert f"{file}" in serve_refused("--port", 0, data=file)
+        assert f"The data directory {file} cannot be used: it is a file." in serve_refused("--port", 0, data=file)
         assert f"{file / 'below'}" in serve_refused("--port", 0, data=file / "below")
         foreign = tmp_path / "foreign"
         foreign.mkdir()
