@@ -1,5 +1,7 @@
 """Every command does what its help says, ends with the right status, and says what to do when it cannot."""
 
+import asyncio
+import errno
 import json
 import os
 import re
@@ -7,6 +9,7 @@ import signal
 import socket
 import subprocess
 import time
+import tracemalloc
 from collections import Counter
 
 import apsw
@@ -15,8 +18,15 @@ import pytest
 import typer.main
 from typer.testing import CliRunner
 
-from callhouse import __version__
+from callhouse import __version__, simulation
+from callhouse.app import now
 from callhouse.cli import app
+from callhouse.cli.generate import as_sent
+from callhouse.cli.quarantine import IN_TABLE
+from callhouse.model.account import Retention
+from callhouse.model.record import Part, Record
+from callhouse.sources.native import read_call
+from callhouse.store import open_store
 from callhouse.store.sqlite import FILE_NAME
 from serving import COMMAND, Login, Server, callhouse, create_account, get, ndjson, send
 
@@ -321,7 +331,12 @@ class TestQuarantine:
         # What senders send is text, never markup.
         assert "[red]yesterday[/]" in table
         assert "3 records" in table
-        assert printed("quarantine", "list", "--account", login.id + 1, data=server.data) == []
+        other = server.account("other@example.com")
+        assert printed("quarantine", "list", "--account", other.id, data=server.data) == []
+
+    @pytest.mark.parametrize("command", [("list",), ("list", "--json"), ("replay", "--all"), ("drop", "--all")])
+    def test_an_unknown_account_ends_with_status_1_instead_of_an_empty_quarantine(self, crowded, command):
+        assert "no account 99; `callhouse acc" in refused(1, "quarantine", *command, "--account", 99, data=crowded)
 
     def test_what_was_refused_for_its_size_or_age_is_kept_after_the_setting_was_raised(self, refusals, now_seconds):
         server, login = refusals
@@ -348,19 +363,77 @@ class TestQuarantine:
         assert [entry["id"] for entry in printed("quarantine", "list", data=server.data)] == [3]
 
     def test_drop_forgets_the_records_that_are_named(self, refusals):
-        server, login = refusals
+        server, _ = refusals
         assert printed("quarantine", "drop", 1, 3, data=server.data) == {"dropped": 2}
         assert [entry["id"] for entry in printed("quarantine", "list", data=server.data)] == [2]
         # One unknown number, and nothing is dropped.
         assert "Not in the quarantine: 1, 9" in refused(1, "quarantine", "drop", 1, 2, 9, data=server.data)
         assert "--all" in refused(2, "quarantine", "drop", data=server.data)
         assert "--all" in refused(2, "quarantine", "drop", 2, "--all", data=server.data)
-        assert (
-            callhouse("quarantine", "drop", "--all", "--account", login.id + 1, data=server.data).stdout
-            == "0 dropped.\n"
-        )
+        other = server.account("other@example.com")
+        dropped = callhouse("quarantine", "drop", "--all", "--account", other.id, data=server.data).stdout
+        assert dropped == "0 dropped.\n"
         assert callhouse("quarantine", "drop", "--all", data=server.data).stdout == "1 dropped.\n"
         assert callhouse("quarantine", "list", data=server.data).stdout == "The quarantine is empty.\n"
+
+    @pytest.fixture
+    def keep(self, tmp_path):
+        """Puts records into the quarantine of a store with an account, straight; gives the store's directory."""
+        create_account(tmp_path)
+
+        def kept(records):
+            async def work():
+                store = await open_store(tmp_path, retention=Retention(), clock=now)
+                account = await store.accounts.get(1)
+                for raw in records:
+                    await store.load([Record(account=account, source="calls", raw=raw, read=f"reason {raw[-1:]}")])
+                await store.close()
+
+            asyncio.run(work())
+            return tmp_path
+
+        return kept
+
+    def test_a_long_quarantine_is_listed_in_part_and_says_so_and_whole_for_a_program(self, keep):
+        data = keep(b"record %d" % n for n in range(1130))
+        shown = in_process("quarantine", "list", data=data).stdout
+        assert len(re.findall(r"record \d+", shown)) == IN_TABLE
+        assert "100 of 1,130 records; `--limit` shows more. Most frequent: reason b'0' (113);" in flat(shown)
+        shown = in_process("quarantine", "list", "--limit", 2000, data=data).stdout
+        assert [int(n) for n in re.findall(r"record (\d+)", shown)] == list(range(1130))
+        assert "1,130 records. Most" in flat(shown)
+        assert [e["record"] for e in printed("quarantine", "list", data=data)] == [f"record {n}" for n in range(1130)]
+        assert len(printed("quarantine", "list", "--limit", 1001, data=data)) == 1001
+        assert printed("quarantine", "drop", "--all", data=data) == {"dropped": 1130}
+
+    def test_a_record_is_previewed_in_the_table_with_its_size_and_told_whole_to_a_program(self, keep):
+        record = ("[red]\n" + "\u00e9\u001b" * 5_000).encode()
+        data = keep([record, b"\xff\xfe short"])
+        first, second = printed("quarantine", "list", data=data)
+        assert (first["record"].encode(), first["size"]) == (record, len(record))
+        assert (second["record"], second["size"]) == ("\ufffd\ufffd short", 8)
+        table = callhouse("quarantine", "list", data=data, env={"COLUMNS": "400"}).stdout
+        assert "[red] \u00e9\ufffd" in table
+        assert (table.count("\u00e9"), table.count("\u2026"), "15,006" in table) == (97, 1, True)
+
+    def test_no_more_than_a_record_or_two_is_in_memory_at_a_time(self, keep):
+        size = 4_000_000
+        data = keep(os.urandom(size) for _ in range(20))
+        for command, records in (("list",), 0.1), (("replay", "--all"), 4):
+            tracemalloc.start()
+            try:
+                done = in_process("quarantine", *command, data=data)
+                _, peak = tracemalloc.get_traced_memory()
+            finally:
+                tracemalloc.stop()
+            assert "20 " in done.stdout
+            assert peak < records * size + 2_000_000
+
+    def test_records_are_kept_compressed(self, keep):
+        data = keep([b'{"session_id": "s", "note": "' + b"again and again " * 10_000 + b'"'])
+        db = apsw.Connection(str(data / FILE_NAME), flags=apsw.SQLITE_OPEN_READONLY)
+        assert db.execute("SELECT length(record) FROM quarantine").get < 1_000
+        db.close()
 
 
 class TestConfig:
@@ -475,6 +548,17 @@ class TestGenerate:
         assert shown["refused"] > 30
         assert "older than their retention" in done.stderr
         assert len(printed("quarantine", "list", data=tmp_path)) == shown["refused"]
+        printed("accounts", "set", 1, "--retention", "sessions=forever", data=tmp_path)
+        assert printed("quarantine", "replay", "--all", data=tmp_path) == {
+            "accepted": shown["refused"], "still_refused": {},
+        }  # fmt: skip
+        db = apsw.Connection(str(tmp_path / FILE_NAME), flags=apsw.SQLITE_OPEN_READONLY)
+        assert db.execute("SELECT count(*), count(started), count(ended), count(amount) FROM calls").get == (100,) * 4
+        db.close()
+
+    def test_a_refused_call_is_kept_as_the_record_that_ingest_would_read_as_the_same(self):
+        for call, events in simulation.calls(1, 500, 1_700_000_000_000, 1_700_100_000_000):
+            assert read_call(as_sent(call, events), 32) == Part(session_id=call.session_id, call=call, events=events)
 
     def test_an_unknown_account_ends_with_status_1(self, tmp_path):
         assert "no account 3" in refused(1, "generate", "--calls", 1, "--account", 3, data=tmp_path)
@@ -598,13 +682,26 @@ class TestServe:
         with socket.create_server(("127.0.0.1", 0)) as other:
             assert "Cannot listen" in serve_refused("--port", other.getsockname()[1], data=tmp_path)
 
-    def test_a_host_that_is_not_this_machines_ends_with_status_1(self, tmp_path):
-        assert "Cannot listen on 192.0.2.1" in serve_refused("--port", 0, "--host", "192.0.2.1", data=tmp_path)
+    @pytest.mark.parametrize("host", ["192.0.2.1", "nosuchhost.invalid", "a" * 70])
+    def test_a_host_that_is_not_this_machines_ends_with_status_1_and_is_named_as_what_is_wrong(self, tmp_path, host):
+        message = serve_refused("--port", 0, "--host", host, data=tmp_path)
+        assert f"Cannot listen on {host}" in message
+        assert "--host takes an address of this machine" in message
+        assert "--port" not in message
+
+    def test_a_port_that_takes_a_privilege_ends_with_status_1_and_says_so(self, tmp_path, monkeypatch):
+        def bind(*_):
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+        # Who runs the tests may have the privilege.
+        monkeypatch.setattr(socket, "socket", type("Forbidden", (socket.socket,), {"bind": bind}))
+        message = refused(1, "serve", "--port", 443, data=tmp_path)
+        assert "Cannot listen on 127.0.0.1 port 443: Permission denied. Ports below 1024 take a privilege" in message
 
     def test_an_unusable_data_directory_ends_with_status_1_and_names_it(self, tmp_path):
         file = tmp_path / "file"
         file.write_text("no directory")
-        assert f"{file}" in serve_refused("--port", 0, data=file)
+        assert f"The data directory {file} cannot be used: it is a file." in serve_refused("--port", 0, data=file)
         assert f"{file / 'below'}" in serve_refused("--port", 0, data=file / "below")
         foreign = tmp_path / "foreign"
         foreign.mkdir()

@@ -104,6 +104,16 @@ def print_json(value: Any) -> None:
     sys.stdout.buffer.flush()
 
 
+async def print_json_array(values: AsyncIterator[Any]) -> None:
+    """Print *values* as they come, one a line, so that there may be any number."""
+    separator = b"[\n"
+    async for value in values:
+        sys.stdout.buffer.write(separator + msgspec.json.encode(value))
+        separator = b",\n"
+    sys.stdout.buffer.write(b"[]\n" if separator == b"[\n" else b"\n]\n")
+    sys.stdout.buffer.flush()
+
+
 def plain(text: str) -> str:
     """*text* from outside, without what the terminal would take for markup or control."""
     return escape("".join(c if c.isprintable() else "\ufffd" for c in text))

@@ -2,12 +2,9 @@
 
 import asyncio
 import contextlib
-import gzip
-import io
 import re
-import time
 import zlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -26,11 +23,17 @@ SILENCE_SECONDS = 30
 BODY_SECONDS = 300
 """How long a whole body may take."""
 
+SLOWEST_RATE = 1024
+"""Bytes a second that must have arrived on average once SILENCE_SECONDS are over: a poor mobile link is quicker."""
+
 DISCARD_SECONDS = 5
 """How long a refused sender may go on sending before it is cut off."""
 
 PATIENCE = 4
 """How many times its limit a body is read, and forgotten, so that its sender gets to see the answer."""
+
+MAX_FRAMES = 10_000
+"""zstd frames or gzip members of a body. Most senders send one, and one that appends to a file a frame each time."""
 
 # Possessive, and a string may end with the body: a body cut off within one is read once, not once from each quote.
 _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[\[\]{},]', re.DOTALL)
@@ -41,7 +44,7 @@ _split_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 async def receive(request: Request[Any, Any, Any], limit: int) -> bytes:
     """The body as sent, still encoded.
 
-    Raises TooLarge when it is longer than *limit* bytes, and Unreadable when it stops coming.
+    Raises TooLarge when it is longer than *limit* bytes, and Unreadable when it stops coming or drips.
     """
     chunks: list[bytes] = []
     size = 0
@@ -72,12 +75,14 @@ async def discard(request: Request[Any, Any, Any], limit: int) -> None:
 
 
 async def _chunks(request: Request[Any, Any, Any], patience: float = BODY_SECONDS) -> AsyncIterator[bytes]:
-    """What arrives of the body. Raises Unreadable when it stops coming, or takes more than *patience* seconds."""
+    """What arrives of the body. Raises Unreadable when that takes more than *patience* seconds, or is too slow."""
     stream = request.stream()
-    deadline = time.monotonic() + patience
+    clock = asyncio.get_running_loop().time
+    began, size = clock(), 0
     while True:
+        slowest = max(SILENCE_SECONDS, size / SLOWEST_RATE)
         try:
-            async with asyncio.timeout(min(SILENCE_SECONDS, deadline - time.monotonic())):
+            async with asyncio.timeout_at(min(clock() + SILENCE_SECONDS, began + min(slowest, patience))):
                 chunk = await anext(stream)
         except StopAsyncIteration:
             return
@@ -86,35 +91,35 @@ async def _chunks(request: Request[Any, Any, Any], patience: float = BODY_SECOND
         except Exception as error:
             # The sender has gone, or breaks the rules of HTTP; each server says so with exceptions of its own.
             raise Unreadable("The body did not arrive whole.") from error
+        size += len(chunk)
         yield chunk
 
 
 def decode(body: bytes, encoding: str, limit: int) -> bytes:
     """*body* without its Content-Encoding. Raises TooLarge or Unreadable; expands little more than *limit* bytes."""
     encoding = encoding.strip().lower()
-    if encoding in {"", "identity"}:
+    if encoding in {"", "identity"} or not body:
         return body
     if encoding not in {"gzip", "x-gzip", "zstd"}:
         raise Unreadable("Content-Encoding must be gzip or zstd, or absent.")
+    # One decompressor serves all frames, because making it costs far more than a short frame does.
+    zstd = zstandard.ZstdDecompressor(max_window_size=_LARGEST_WINDOW)
     try:
-        return _from_zstd(body, limit) if encoding == "zstd" else _from_gzip(body, limit)
-    except (OSError, EOFError, zlib.error, zstandard.ZstdError):
+        return _decoded(body, zstd.decompressobj if encoding == "zstd" else _gzip_member, limit)
+    except (EOFError, zlib.error, zstandard.ZstdError):
         raise Unreadable(f"The body is no valid {encoding}.") from None
 
 
-def _from_gzip(body: bytes, limit: int) -> bytes:
-    decoded = gzip.GzipFile(fileobj=io.BytesIO(body)).read(limit + 1)
-    if len(decoded) > limit:
-        raise _too_large(limit)
-    return decoded
+def _gzip_member() -> Any:
+    return zlib.decompressobj(16 + zlib.MAX_WBITS)
 
 
-def _from_zstd(body: bytes, limit: int) -> bytes:
-    # Pieces are small because the decompressor gives all that a piece expands to at once.
+def _decoded(body: bytes, new_frame: Callable[[], Any], limit: int) -> bytes:
     decoded, size, start = [], 0, 0
-    while start < len(body):
-        frame = zstandard.ZstdDecompressor(max_window_size=_LARGEST_WINDOW).decompressobj()
+    for _ in range(MAX_FRAMES):
+        frame = new_frame()
         while not frame.eof and start < len(body):
+            # Pieces are small because zstd gives all that a piece expands to at once.
             decoded.append(frame.decompress(body[start : start + 1024]))
             size += len(decoded[-1])
             start += 1024
@@ -123,7 +128,9 @@ def _from_zstd(body: bytes, limit: int) -> bytes:
         if not frame.eof:
             raise EOFError
         start = min(start, len(body)) - len(frame.unused_data)
-    return b"".join(decoded)
+        if start == len(body):
+            return b"".join(decoded)
+    raise TooLarge(f"The body has more than {MAX_FRAMES} compressed frames; put more into each.")
 
 
 def _too_large(limit: int) -> TooLarge:

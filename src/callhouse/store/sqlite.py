@@ -85,6 +85,8 @@ class SQLite:
             _migrate(self._loop_side)
             self._loop_side.set_busy_timeout(LOOP_BUSY_MS)
             self._loop_reader = SQLiteTransaction(self._loop_side)
+        except FileExistsError as error:
+            raise StoreUnavailable(f"The data directory {directory} cannot be used: it is a file.") from error
         except OSError as error:
             raise StoreUnavailable(f"The data directory {directory} cannot be used: {error.strerror}.") from error
         except apsw.Error as error:

@@ -17,7 +17,7 @@ from callhouse.model.event import Event
 from callhouse.model.instant import format_duration
 from callhouse.model.number import number_key
 from callhouse.model.record import Outcome, Part, Record
-from callhouse.store import rollups
+from callhouse.store import quarantine, rollups
 from callhouse.store.engine import Transaction
 from callhouse.store.logs import LogCodec
 
@@ -65,8 +65,8 @@ SET ended = excluded.ended, dictionary = excluded.dictionary, document = exclude
 _MOVE_LOG = "UPDATE logs SET ended = :ended WHERE account_id = :account_id AND call_id = :call_id"
 
 _QUARANTINE = """
-INSERT INTO quarantine (account_id, received, source, reason, digest, record)
-VALUES (:account_id, :received, :source, :reason, :digest, :record)
+INSERT INTO quarantine (account_id, received, source, reason, digest, size, preview, record)
+VALUES (:account_id, :received, :source, :reason, :digest, :size, :preview, :record)
 ON CONFLICT (account_id, digest) DO UPDATE SET received = excluded.received, reason = excluded.reason
 """
 
@@ -304,7 +304,7 @@ class BatchWriter:
                     "source": record.source,
                     "reason": outcome.refusal,
                     "digest": hashlib.blake2b(record.raw, digest_size=16, person=record.source.encode()[:16]).digest(),
-                    "record": record.raw,
+                    **quarantine.columns_of(record.raw),
                 }
                 for record, outcome in zip(records, outcomes, strict=True)
                 if outcome.refusal is not None

@@ -115,7 +115,8 @@ CREATE VIRTUAL TABLE log_words USING fts5 (
     words, content = '', contentless_delete = 1, detail = none, tokenize = "unicode61 remove_diacritics 2"
 );
 
--- What was refused inside an accepted batch; the digest makes a repeat of it the same entry.
+-- What was refused inside an accepted batch; the digest makes a repeat of it the same entry. The record is compressed
+-- (zstd); its size and the preview, its first bytes, are those before.
 CREATE TABLE quarantine (
     id         INTEGER PRIMARY KEY AUTOINCREMENT,
     account_id INTEGER NOT NULL REFERENCES accounts (id),
@@ -123,6 +124,8 @@ CREATE TABLE quarantine (
     source     TEXT NOT NULL,
     reason     TEXT NOT NULL,
     digest     BLOB NOT NULL,
+    size       INTEGER NOT NULL,
+    preview    BLOB NOT NULL,
     record     BLOB NOT NULL
 );
 CREATE UNIQUE INDEX quarantine_once ON quarantine (account_id, digest);
