@@ -153,9 +153,12 @@ class Store:
 
 
 async def open_store(
-    directory: Path, *, retention: Retention, clock: Callable[[], int], max_events: int = 10_000
+    directory: Path, *, retention: Retention, clock: Callable[[], int], max_events: int = 10_000, create: bool = True
 ) -> Store:
-    """Open the store in *directory*, made when there is none. Raises StoreUnavailable when it cannot be used."""
-    store = Store(TimedEngine(SQLite(directory)), retention, clock, max_events)
+    """Open the store in *directory*; where there is none, *create* says whether one is made.
+
+    Raises NoStore when there is none and none is to be made, and StoreUnavailable when it cannot be used.
+    """
+    store = Store(TimedEngine(SQLite(directory, create=create)), retention, clock, max_events)
     await store.start()
     return store
