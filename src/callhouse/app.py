@@ -94,6 +94,7 @@ def create_app(settings: Settings, announce: Callable[[], Coroutine[Any, Any, No
             retention=settings.retention.parsed(),
             clock=now,
             max_events=settings.ingest.max_events,
+            max_log=settings.ingest.max_log,
         )
         app.state.store = store
         app.state.authenticator = Authenticator(store)

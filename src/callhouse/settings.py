@@ -72,6 +72,7 @@ HELP = {
     "ingest.max_record": "Bytes of one record.",
     "ingest.max_depth": "How deep the arrays and objects of a record may nest.",
     "ingest.max_events": "Events of one call, all that were sent for it together.",
+    "ingest.max_log": "Bytes of one call's log before compression, all its events together.",
     "log.format": "`json`, `console`, or `auto`: console on a terminal.",
     "log.level": "`debug`, `info`, `warning` or `error`; `info` logs each request.",
 }

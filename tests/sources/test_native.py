@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from callhouse.errors import RecordError
 from callhouse.model.call import Call
+from callhouse.model.log import pack
 from callhouse.sources.native import read_call, read_events
+from callhouse.store.writer import GROWTH
 
 EVENT = {"timestamp": 1_700_000_001, "class": "info", "line": "Sending"}
 
@@ -222,3 +224,21 @@ def test_no_json_raises_anything_but_the_reason(value):
             reader(json.dumps(value).encode(errors="surrogatepass"), 32)
         except RecordError as refused:
             assert str(refused)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"session_id":"s","events":[{"timestamp":1,"class":"info","line":""}]}',
+        b'{"session_id":"s","events":[' + b'{"timestamp":1.5,"class":"info","line":"","seq":1},' * 500
+        + b'{"timestamp":1,"class":"info","line":""}]}',
+        b'{"session_id":"s","events":[{"timestamp":1e9,"class":"info","line":"","data":{"a":[' + b"1e15," * 5000
+        + b"1]}}]}",
+        b'{"session_id":"s","events":[{"timestamp":1e9,"class":"info","line":"","data":{"a":[' + b"-9e-5,1E2," * 5000
+        + b"1]}}]}",
+        b'{"session_id":"s","events":[{"timestamp":1e9,"class":"info","line":"' + "\u007f\u2028\u00e9/<".encode() * 5000
+        + rb'\u0001\n\/"}]}',
+    ],
+)  # fmt: skip
+def test_a_log_is_not_longer_than_the_record_that_brought_it_may_make_it(raw):
+    assert len(pack(read_events(raw, 32).events)) <= GROWTH * len(raw)

@@ -92,6 +92,7 @@ async def opened(chosen: Settings, *, create: bool = False) -> AsyncIterator[Sto
             retention=chosen.retention.parsed(),
             clock=now,
             max_events=chosen.ingest.max_events,
+            max_log=chosen.ingest.max_log,
             create=create,
         )
     except NoStore as error:
