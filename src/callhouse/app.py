@@ -29,6 +29,7 @@ from callhouse.ingest import routes as ingest_routes
 from callhouse.ingest.pump import Pump
 from callhouse.observability import (
     EXPIRED_ROWS,
+    FREE_BYTES,
     HORIZON,
     QUEUE_DEPTH,
     STORED_BYTES,
@@ -193,9 +194,9 @@ ALIVE = _operational("healthz", "Alive", "The process answers.", answer(Health, 
 READY = _operational(
     "readyz",
     "Ready",
-    "The store answers and can be written.",
+    "The store answers and can be written, and its disk is not nearly full (64 MiB free).",
     answer(Health, "It can.", {"status": "ok"}),
-    answer(Health, "It cannot, or not in time.", {"status": "the store cannot be written"}),
+    answer(Health, "It cannot, or not in time, or not for long.", {"status": "the store cannot be written"}),
 )
 METRICS = _operational(
     "metrics",
@@ -213,9 +214,13 @@ async def healthz() -> Response[Any]:
 
 @route("/readyz", http_method=READ, **READY)
 async def readyz(request: Request[Any, Any, Any]) -> Response[Any]:
-    """The store answers and can be written."""
+    """The store answers and can be written, now and for a while."""
+    store: Store = request.app.state.store
     try:
-        await asyncio.wait_for(request.app.state.store.probe(), PROBE_SECONDS)
+        await asyncio.wait_for(store.probe(), PROBE_SECONDS)
+        if await store.is_nearly_full():
+            log.error("store.nearly_full")
+            return Response({"status": "the disk is nearly full"}, status_code=503)
     except (StoreUnavailable, TimeoutError) as error:
         log.error("store.not_ready", error=str(error.__cause__ or error))
         return Response({"status": "the store cannot be written"}, status_code=503)
@@ -234,6 +239,8 @@ async def metrics(request: Request[Any, Any, Any]) -> Response[Any]:
         for table, rows in statistics.rows.items():
             STORED_ROWS.labels(table).set(rows)
         STORED_BYTES.set(statistics.bytes)
+        if statistics.free is not None:
+            FREE_BYTES.set(statistics.free)
         for kind, oldest in (("calls", statistics.oldest_call), ("logs", statistics.oldest_log)):
             HORIZON.labels(kind).set(0 if oldest is None else oldest / 1000)
     QUEUE_DEPTH.set(store.waiting)
