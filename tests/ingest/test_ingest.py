@@ -124,10 +124,21 @@ def test_an_unknown_encoding_and_a_damaged_one_are_400(server, login):
         assert "error" in answer.json()
 
 
-def test_other_methods_and_unknown_sources_are_refused_with_their_status(server, login):
+def test_other_methods_are_refused_with_the_one_that_is_right(server, login):
     assert server.client.get("/ingest/calls", auth=login.fuse).status_code == 405
     assert "POST" in server.client.get("/ingest/calls", auth=login.fuse).headers["allow"]
-    assert post(server, login, "{}", route="nosuchswitch").status_code == 404
+    assert "POST" in server.client.put("/ingest/calls", content="{}", auth=login.fuse).headers["allow"]
+
+
+@pytest.mark.parametrize("path", ["/ingest/nosuchswitch", "/ingest/calls/more", "/ingest", "/ingest/"])
+@pytest.mark.parametrize("method", ["POST", "GET"])
+def test_a_source_that_does_not_exist_is_not_found_and_those_that_do_are_named(server, login, method, path):
+    answer = server.client.request(method, path, auth=login.fuse)
+    assert (answer.status_code, answer.json()) == (
+        404,
+        {"error": "Not found; records are posted to /ingest/calls, /ingest/events."},
+    )
+    assert server.client.request(method, "/ingests").json() == {"error": "Not found."}
 
 
 def test_limits_are_settable_and_each_refuses_what_exceeds_it(own_server):
