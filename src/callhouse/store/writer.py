@@ -120,7 +120,7 @@ class _Session:
         self.waiting_large = 0
         self.call: Call | None = None
         self.parts: list[tuple[Event, ...]] = []
-        # Known only once the number of events has come near its limit.
+        # Known only once the number of events or their size has come near its limit.
         self.identities: set[bytes] | None = None
         # Bytes of the log: a bound that is cheap to know, until that has come near the limit.
         self.size_at_most: int | None = None
