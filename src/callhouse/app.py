@@ -11,13 +11,14 @@ from typing import Any
 
 import msgspec
 import prometheus_client
-from litestar import Litestar, MediaType, Request, Response, Router, get
+from litestar import HttpMethod, Litestar, MediaType, Request, Response, Router, route
 from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
 from litestar.openapi import OpenAPIConfig, ResponseSpec
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme, Tag
 from litestar.params import FromPath
 from litestar.response import File
+from litestar.serialization import encode_json
 
 from callhouse import __version__, wire
 from callhouse.auth import Authenticator
@@ -28,6 +29,7 @@ from callhouse.ingest import routes as ingest_routes
 from callhouse.ingest.pump import Pump
 from callhouse.observability import (
     EXPIRED_ROWS,
+    FREE_BYTES,
     HORIZON,
     QUEUE_DEPTH,
     STORED_BYTES,
@@ -49,6 +51,8 @@ PROBES = ("/healthz", "/readyz", "/metrics")
 
 PROBE_SECONDS = 2.0
 """How long the store may take to prove that it is writable."""
+
+READ = [HttpMethod.GET, HttpMethod.HEAD]
 
 DOCS_FILES = {
     **{name: files("callhouse") / "pages" / name for name in ("docs.css", "docs.js")},
@@ -91,6 +95,7 @@ def create_app(settings: Settings, announce: Callable[[], Coroutine[Any, Any, No
             retention=settings.retention.parsed(),
             clock=now,
             max_events=settings.ingest.max_events,
+            max_log=settings.ingest.max_log,
         )
         app.state.store = store
         app.state.authenticator = Authenticator(store)
@@ -143,6 +148,7 @@ def create_app(settings: Settings, announce: Callable[[], Coroutine[Any, Any, No
             metrics,
             docs,
             docs_file,
+            openapi,
         ],
         lifespan=[lifespan],
         exception_handlers={Exception: render_error},
@@ -152,6 +158,7 @@ def create_app(settings: Settings, announce: Callable[[], Coroutine[Any, Any, No
         request_max_body_size=None,
     )
     complete(app.openapi_schema, ingest_reference.schemas())
+    app.state.openapi = encode_json(app.openapi_schema.to_schema())
     return Access(answered, settings.server.max_in_flight, overloaded)
 
 
@@ -187,9 +194,9 @@ ALIVE = _operational("healthz", "Alive", "The process answers.", answer(Health, 
 READY = _operational(
     "readyz",
     "Ready",
-    "The store answers and can be written.",
+    "The store answers and can be written, and its disk is not nearly full (64 MiB free).",
     answer(Health, "It can.", {"status": "ok"}),
-    answer(Health, "It cannot, or not in time.", {"status": "the store cannot be written"}),
+    answer(Health, "It cannot, or not in time, or not for long.", {"status": "the store cannot be written"}),
 )
 METRICS = _operational(
     "metrics",
@@ -199,24 +206,28 @@ METRICS = _operational(
 )
 
 
-@get("/healthz", **ALIVE)
+@route("/healthz", http_method=READ, **ALIVE)
 async def healthz() -> Response[Any]:
     """The process is alive and answers."""
     return Response({"status": "ok"})
 
 
-@get("/readyz", **READY)
+@route("/readyz", http_method=READ, **READY)
 async def readyz(request: Request[Any, Any, Any]) -> Response[Any]:
-    """The store answers and can be written."""
+    """The store answers and can be written, now and for a while."""
+    store: Store = request.app.state.store
     try:
-        await asyncio.wait_for(request.app.state.store.probe(), PROBE_SECONDS)
+        await asyncio.wait_for(store.probe(), PROBE_SECONDS)
+        if await store.is_nearly_full():
+            log.error("store.nearly_full")
+            return Response({"status": "the disk is nearly full"}, status_code=503)
     except (StoreUnavailable, TimeoutError) as error:
         log.error("store.not_ready", error=str(error.__cause__ or error))
         return Response({"status": "the store cannot be written"}, status_code=503)
     return Response({"status": "ok"})
 
 
-@get("/metrics", **METRICS)
+@route("/metrics", http_method=READ, **METRICS)
 async def metrics(request: Request[Any, Any, Any]) -> Response[Any]:
     """Prometheus' text format."""
     store: Store = request.app.state.store
@@ -228,20 +239,22 @@ async def metrics(request: Request[Any, Any, Any]) -> Response[Any]:
         for table, rows in statistics.rows.items():
             STORED_ROWS.labels(table).set(rows)
         STORED_BYTES.set(statistics.bytes)
+        if statistics.free is not None:
+            FREE_BYTES.set(statistics.free)
         for kind, oldest in (("calls", statistics.oldest_call), ("logs", statistics.oldest_log)):
             HORIZON.labels(kind).set(0 if oldest is None else oldest / 1000)
     QUEUE_DEPTH.set(store.waiting)
     return Response(prometheus_client.generate_latest(), media_type=prometheus_client.CONTENT_TYPE_LATEST)
 
 
-@get("/docs", include_in_schema=False, sync_to_thread=False)
+@route("/docs", http_method=READ, include_in_schema=False, sync_to_thread=False)
 def docs() -> Response[Any]:
     """The page of the API reference."""
     page = (files("callhouse") / "pages" / "docs.html").read_bytes()
     return Response(page, media_type="text/html; charset=utf-8", headers=DOCS_HEADERS)
 
 
-@get("/docs/static/{name:str}", include_in_schema=False, sync_to_thread=False)
+@route("/docs/static/{name:str}", http_method=READ, include_in_schema=False, sync_to_thread=False)
 def docs_file(name: FromPath[str]) -> File:
     """A file that the page of the API reference loads."""
     if name not in DOCS_FILES:
@@ -249,6 +262,12 @@ def docs_file(name: FromPath[str]) -> File:
     headers = {"Cache-Control": "max-age=3600", "X-Content-Type-Options": "nosniff"}
     path = Path(str(DOCS_FILES[name]))
     return File(path, filename=name, content_disposition_type="inline", headers=headers)
+
+
+@route("/openapi.json", http_method=READ, include_in_schema=False, sync_to_thread=False)
+def openapi(request: Request[Any, Any, Any]) -> Response[Any]:
+    """The document that the page of the API reference shows."""
+    return Response(request.app.state.openapi, media_type=MediaType.JSON)
 
 
 INTRODUCTION = """
@@ -280,7 +299,7 @@ def _openapi(wires: list[Wire]) -> OpenAPIConfig:
             ),
             Tag(name="Operation", description="For load balancers and monitoring; without credentials."),
         ],
-        # Litestar puts its documents below a path of their own; this one is the path.
-        path="/openapi.json",
-        render_plugins=[JsonRenderPlugin(path=["/", "/openapi.json"], media_type=MediaType.JSON)],
+        # Litestar's own routes answer GET alone; they stand where nobody looks.
+        path="/docs/openapi",
+        render_plugins=[JsonRenderPlugin()],
     )

@@ -82,12 +82,14 @@ CREATE TABLE call_counts (
     PRIMARY KEY (account_id, width, bucket)
 ) WITHOUT ROWID;
 
--- The log of a complete call: callhouse.model.log's document, compressed with the numbered dictionary (0: none).
+-- The log of a complete call: callhouse.model.log's document, size bytes long, compressed with the numbered dictionary
+-- (0: none).
 CREATE TABLE logs (
     call_id    INTEGER PRIMARY KEY,
     account_id INTEGER NOT NULL,
     ended      INTEGER NOT NULL,
     dictionary INTEGER NOT NULL,
+    size       INTEGER NOT NULL,
     document   BLOB NOT NULL
 );
 CREATE INDEX logs_by_end ON logs (account_id, ended);
@@ -99,9 +101,11 @@ CREATE TABLE waiting_events (
     session_id TEXT NOT NULL,
     identity   BLOB NOT NULL,
     timestamp  INTEGER NOT NULL,
+    size       INTEGER NOT NULL,
     event      BLOB NOT NULL
 );
 CREATE UNIQUE INDEX waiting_events_once ON waiting_events (account_id, session_id, identity);
+CREATE INDEX waiting_events_large ON waiting_events (account_id, session_id, size) WHERE size > 2000;
 CREATE INDEX waiting_events_by_time ON waiting_events (account_id, timestamp);
 
 -- Dictionaries are never changed: a document names the one it was written with.
