@@ -667,7 +667,7 @@ class TestServe:
 
         # Who runs the tests may have the privilege.
         monkeypatch.setattr(socket, "socket", type("Forbidden", (socket.socket,), {"bind": bind}))
-        with pytest.raises(CallhouseError, match="port 443: Permission denied. Ports below 1024 take a privilege"):
+        with pytest.raises(CallhouseError, match=r"port 443: Permission denied\. Ports below 1024 take a privilege"):
             _reserved("127.0.0.1", 443)
 
     def test_an_unusable_data_directory_ends_with_status_1_and_names_it(self, tmp_path):
