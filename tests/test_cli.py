@@ -23,6 +23,8 @@ from callhouse.app import now
 from callhouse.cli import app
 from callhouse.cli.generate import as_sent
 from callhouse.cli.quarantine import IN_TABLE
+from callhouse.cli.serve import _reserved
+from callhouse.errors import CallhouseError
 from callhouse.model.account import Retention
 from callhouse.model.record import Part, Record
 from callhouse.sources.native import read_call
@@ -691,14 +693,14 @@ class TestServe:
         assert "--host takes an address of this machine" in message
         assert "--port" not in message
 
-    def test_a_port_that_takes_a_privilege_ends_with_status_1_and_says_so(self, tmp_path, monkeypatch):
+    def test_a_port_that_takes_a_privilege_is_refused_with_that_reason(self, monkeypatch):
         def bind(*_):
             raise PermissionError(errno.EACCES, "Permission denied")
 
         # Who runs the tests may have the privilege.
         monkeypatch.setattr(socket, "socket", type("Forbidden", (socket.socket,), {"bind": bind}))
-        message = refused(1, "serve", "--port", 443, data=tmp_path)
-        assert "Cannot listen on 127.0.0.1 port 443: Permission denied. Ports below 1024 take a privilege" in message
+        with pytest.raises(CallhouseError, match=r"port 443: Permission denied\. Ports below 1024 take a privilege"):
+            _reserved("127.0.0.1", 443)
 
     def test_an_unusable_data_directory_ends_with_status_1_and_names_it(self, tmp_path):
         file = tmp_path / "file"
