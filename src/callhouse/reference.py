@@ -20,9 +20,21 @@ from litestar.openapi.spec import (
 from litestar.openapi.spec.enums import OpenAPIType
 from litestar.params import BodyKwarg
 
-from callhouse.render import JSON, XML, XML_DECLARATION, xml_element
+from callhouse.render import DEFAULT_LIMIT, JSON, MAX_LIMIT, MAX_OFFSET, XML, XML_DECLARATION, xml_element
 
 SECURITY: list[dict[str, list[str]]] = [{"basic": []}]
+
+START = "Start of the window in epoch seconds: calls that started at it or later."
+END = "End of the window in epoch seconds: calls that started before it. Must be after start."
+NUMBER = "Only calls to this number. Spelling does not matter: `+1 (617) 712-3001` and `6177123001` are the same."
+LIMIT = "Most members of the list to return."
+OFFSET = "Members of the list to skip, in its order."
+
+# Together the examples are a window that shows calls of today to who tries the page out as it stands.
+SINCE: dict[str, Any] = {"type": "string", "pattern": "^[0-9]{1,11}$", "examples": ["1700000000"]}
+UNTIL: dict[str, Any] = {**SINCE, "examples": ["2000000000"]}
+LIMITS: dict[str, Any] = {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT}
+OFFSETS: dict[str, Any] = {"type": "integer", "minimum": 0, "maximum": MAX_OFFSET, "default": 0}
 
 Failures = Mapping[int, tuple[str, msgspec.Struct]]
 """The failures of an operation by status: when it is answered, and an example of the body, which tells its type."""
@@ -93,12 +105,12 @@ class JsonOrXmlOperation(JsonOperation):
             if status == "200":
                 response.headers = {**(response.headers or {}), **_IGNORED}
             if response.content and JSON in response.content:
-                response.content[XML] = _as_xml(response.content[JSON])
+                json = response.content[JSON]
+                response.content[XML] = OpenAPIMediaType(schema=json.schema, example=self.as_xml(json.example))
 
-
-def _as_xml(media_type: OpenAPIMediaType) -> OpenAPIMediaType:
-    text = XML_DECLARATION.decode() + xml_element("result", media_type.example)
-    return OpenAPIMediaType(schema=media_type.schema, example=text)
+    def as_xml(self, body: Any) -> str:
+        """The example *body* as the API writes it in XML."""
+        return XML_DECLARATION.decode() + xml_element("result", body)
 
 
 def _plain(schema: Schema) -> None:
