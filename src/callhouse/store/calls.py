@@ -38,8 +38,10 @@ _EXPRESSIONS = {
 }
 
 _CLAUSES = f"account_id = :account_id AND {COMPLETE} AND started >= :since AND started < :until"
-_NEWEST_FIRST = "ORDER BY started DESC, session_id DESC LIMIT :limit"
-_OLDEST_FIRST = "ORDER BY started, session_id LIMIT :limit"
+_LIMIT = " LIMIT :limit"
+_NEWEST_FIRST = f"ORDER BY started DESC, session_id DESC{_LIMIT}"
+_OLDEST_FIRST = f"ORDER BY started, session_id{_LIMIT}"
+_LOGGED = " AND event_count > 0 AND ended >= :logged_since"
 _EARLIER_TIES = f"""
 SELECT count(*) FROM calls
 WHERE account_id = :account_id AND {COMPLETE} AND started = :started AND session_id < :session_id
@@ -175,9 +177,11 @@ class Calls:
 
 def _filters(query: CallQuery) -> str:
     """The conditions of *query* beyond its window."""
-    number = " AND dest_key = :dest_key" if query.number is not None else ""
-    logged = " AND event_count > 0 AND ended >= :logged_since" if query.logged_since is not None else ""
-    return number + logged
+    if query.logged_since is None:
+        return "" if query.number is None else " AND dest_key = :dest_key"
+    # With coalesce, the index of the calls that have a log is used and not the one of all calls to the number.
+    number = "" if query.number is None else " AND coalesce(dest_key, '') = :dest_key"
+    return f"{_LOGGED}{number}"
 
 
 def _is_counted(query: CallQuery) -> bool:
@@ -194,7 +198,15 @@ def _select(fields: tuple[str, ...], filters: str, *, oldest_first: bool, after:
     columns = [_EXPRESSIONS[field] for field in fields] + ([total] if total else [])
     place = f"AND (started, session_id) {'>' if oldest_first else '<'} (:last_start, :last_session)" if after else ""
     order = _OLDEST_FIRST if oldest_first else _NEWEST_FIRST
-    return f"SELECT {', '.join(columns)} FROM calls WHERE {_CLAUSES} {filters} {place} {order} OFFSET :offset"  # noqa: S608
+    found = f"FROM calls WHERE {_CLAUSES} {filters} {place} {order} OFFSET :offset"
+    if not filters.startswith(_LOGGED):
+        return f"SELECT {', '.join(columns)} {found}"
+    # Found first, then read: without the other columns the index of the calls that have a log is the one to use.
+    return f"""
+    SELECT {", ".join(columns)} FROM (SELECT account_id AS owner, id AS found {found}) AS page
+    JOIN calls ON calls.account_id = page.owner AND calls.id = page.found
+    {order.removesuffix(_LIMIT)}
+    """  # noqa: S608
 
 
 def _parameters(query: CallQuery, more: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -71,8 +71,8 @@ CREATE UNIQUE INDEX calls_by_session ON calls (account_id, session_id);
 CREATE INDEX calls_by_start ON calls (account_id, started, session_id) WHERE started IS NOT NULL AND ended IS NOT NULL;
 CREATE INDEX calls_by_dest ON calls (account_id, dest_key, started, session_id)
     WHERE started IS NOT NULL AND ended IS NOT NULL;
--- Calls whose log is kept, which may be few beside those of a year.
-CREATE INDEX calls_with_log ON calls (account_id, started, session_id, ended, dest_key)
+-- Calls whose log is kept, which may be few beside those of a year; holds all columns that choose and count them.
+CREATE INDEX calls_with_log ON calls (account_id, started, session_id, ended, dest_key, event_count)
     WHERE started IS NOT NULL AND ended IS NOT NULL AND event_count > 0;
 CREATE INDEX calls_in_progress ON calls (account_id, started) WHERE started IS NULL OR ended IS NULL;
 
