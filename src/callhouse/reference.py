@@ -22,8 +22,6 @@ from litestar.params import BodyKwarg
 
 from callhouse.render import DEFAULT_LIMIT, JSON, MAX_LIMIT, MAX_OFFSET, XML, XML_DECLARATION, xml_element
 
-SECURITY: list[dict[str, list[str]]] = [{"basic": []}]
-
 START = "Start of the window in epoch seconds: calls that started at it or later."
 END = "End of the window in epoch seconds: calls that started before it. Must be after start."
 NUMBER = "Only calls to this number. Spelling does not matter: `+1 (617) 712-3001` and `6177123001` are the same."
@@ -35,6 +33,8 @@ SINCE: dict[str, Any] = {"type": "string", "pattern": "^[0-9]{1,11}$", "examples
 UNTIL: dict[str, Any] = {**SINCE, "examples": ["2000000000"]}
 LIMITS: dict[str, Any] = {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT}
 OFFSETS: dict[str, Any] = {"type": "integer", "minimum": 0, "maximum": MAX_OFFSET, "default": 0}
+
+_SCHEMA = "#/components/schemas/"
 
 Failures = Mapping[int, tuple[str, msgspec.Struct]]
 """The failures of an operation by status: when it is answered, and an example of the body, which tells its type."""
@@ -154,14 +154,71 @@ def operation(
         "description": description,
         "responses": responses,
         "operation_class": kind,
-        "security": SECURITY,
     }
 
 
-def complete(document: OpenAPI, schemas: Mapping[str, Any]) -> None:
-    """Put *schemas* beside those of the answers, title each by its name, and leave out HEAD, which only repeats GET."""
+def complete(document: OpenAPI, schemas: Mapping[str, Any], schemes: Mapping[str, str]) -> None:
+    """Put *schemas* beside those of the answers, title each by its name, and leave out HEAD, which only repeats GET.
+
+    An operation is secured by the scheme that *schemes* names for its tag, and is open to all when there is none.
+    """
     for name, schema in (document.components.schemas or {}).items():
         schema.title = name
     document.components.schemas = dict(sorted({**(document.components.schemas or {}), **schemas}.items()))
     for path in (document.paths or {}).values():
         path.head = None
+        for documented in (path.get, path.post):
+            if documented is not None:
+                documented.security = [{schemes[tag]: []} for tag in documented.tags or () if tag in schemes]
+
+
+def of_tag(document: Mapping[str, Any], tag: str, how_to: str) -> dict[str, Any]:
+    """What *document* says of the operations under *tag*, as a document of its own.
+
+    Its introduction ends in *how_to* authorize where that is needed.
+    """
+    paths: dict[str, dict[str, Any]] = {}
+    for path, item in document["paths"].items():
+        if documented := {method: operation for method, operation in item.items() if tag in operation["tags"]}:
+            paths[path] = documented
+    components = document["components"]
+    used = _referred(paths, components["schemas"])
+    secured = {
+        name
+        for item in paths.values()
+        for documented in item.values()
+        for each in documented["security"]
+        for name in each
+    }
+    [description] = [each["description"] for each in document["tags"] if each["name"] == tag]
+    return {
+        **document,
+        "info": {
+            **document["info"],
+            "title": f"{document['info']['title']}: {tag}",
+            "description": f"{description}\n\n{how_to}" if secured else description,
+        },
+        "tags": [{"name": tag}],
+        "paths": paths,
+        "components": {
+            "schemas": {name: schema for name, schema in components["schemas"].items() if name in used},
+            "securitySchemes": {name: s for name, s in components["securitySchemes"].items() if name in secured},
+        },
+    }
+
+
+def _referred(part: Any, schemas: Mapping[str, Any]) -> set[str]:
+    """The names of the *schemas* that *part* refers to, and those that these refer to."""
+    found: set[str] = set()
+    waiting = [part]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, dict):
+            name = str(each.get("$ref", "")).removeprefix(_SCHEMA)
+            if name in schemas and name not in found:
+                found.add(name)
+                waiting.append(schemas[name])
+            waiting.extend(each.values())
+        elif isinstance(each, list):
+            waiting.extend(each)
+    return found

@@ -24,6 +24,9 @@ from callhouse.store.writer import BatchWriter
 BATCH_RECORDS = 500
 MAX_WAITING_RECORDS = 20_000
 
+LEAST_FREE = 64 * 1024 * 1024
+"""Bytes free on the disk below which the store is nearly full: as many as a body may have."""
+
 _PROBE = """
 INSERT INTO meta (name, value) VALUES ('probe', :now) ON CONFLICT (name) DO UPDATE SET value = excluded.value
 """
@@ -39,10 +42,14 @@ _OLDEST_LOG = "SELECT min(ended) FROM logs WHERE account_id = :account_id"
 
 
 class Statistics(msgspec.Struct, frozen=True):
-    """What the store holds: *rows* by table, *bytes* on disk, the oldest call and log in ms (None: there is none)."""
+    """What the store holds: *rows* by table, *bytes* on disk, the oldest call and log in ms (None: there is none).
+
+    *free* is by how many bytes it can grow, None when the database alone knows.
+    """
 
     rows: dict[str, int]
     bytes: int
+    free: int | None
     oldest_call: int | None
     oldest_log: int | None
 
@@ -133,6 +140,11 @@ class Store:
             self._probe.add_done_callback(lambda probe: probe.cancelled() or probe.exception())
         await asyncio.shield(self._probe)
 
+    async def is_nearly_full(self) -> bool:
+        """Whether the disk has so little room left that a batch may not fit."""
+        free = await self._engine.free()
+        return free is not None and free < LEAST_FREE
+
     async def statistics(self) -> Statistics:
         """What the store holds, counted now; takes longer the more logs there are."""
         accounts = [account.id for account in await self.accounts.all()]
@@ -144,10 +156,10 @@ class Store:
         def work(reader: Reader) -> Statistics:
             rows = {table: int(reader.rows(sql, {})[0][0]) for table, sql in _STATISTICS.items()}
             hour = oldest(reader, _OLDEST_CALL)
-            return Statistics(rows, 0, None if hour is None else hour * 3_600_000, oldest(reader, _OLDEST_LOG))
+            return Statistics(rows, 0, None, None if hour is None else hour * 3_600_000, oldest(reader, _OLDEST_LOG))
 
         counted = await self._engine.read(work)
-        return msgspec.structs.replace(counted, bytes=await self._engine.size())
+        return msgspec.structs.replace(counted, bytes=await self._engine.size(), free=await self._engine.free())
 
     async def close(self) -> None:
         """Write what is waiting and let go of the database."""

@@ -1,6 +1,7 @@
 """The embedded engine: one SQLite file in WAL mode, one connection that writes, one for each thread that reads."""
 
 import asyncio
+import shutil
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -140,6 +141,12 @@ class SQLite:
     async def size(self) -> int:
         files = (self.path, self.path.with_name(FILE_NAME + "-wal"))
         return sum(f.stat().st_size for f in files if f.exists())
+
+    async def free(self) -> int | None:
+        try:
+            return shutil.disk_usage(self.path.parent).free
+        except OSError as error:
+            raise StoreUnavailable(str(error)) from error
 
     async def close(self) -> None:
         for executor in (self._writer, self._readers):
