@@ -162,8 +162,8 @@ def _print_commands(address: str, secrets: Secrets, session_id: str) -> None:
         "# three calls of the last day as lines of the DEV API",
         f"curl -s -u {LOGIN}:{secrets.password} '{address}/ws/calls/sessions/{since}/{until}?limit=3'",
         "",
-        f"The references are at {address}/docs (Fuse: user {EMAIL}, password {secrets.developer_key}; "
-        f"DEV: user {LOGIN}, password {secrets.password}). Ctrl-C ends the demo.",
+        f"The references are at {address}/docs: for Fuse with user {EMAIL}, password {secrets.developer_key},",
+        f"for DEV with user {LOGIN}, password {secrets.password}. Ctrl-C ends the demo.",
     ]
     sys.stdout.write("\n".join(lines) + "\n")
     sys.stdout.flush()
