@@ -18,8 +18,8 @@ from callhouse.store import open_store
 COMMAND = [sys.executable, "-m", "callhouse"]
 
 
-def callhouse(*arguments, data=None, check=True, env=None):
-    """Run the command line; the finished process, with its output as text."""
+def callhouse(*arguments, data=None, check=True, env=None, typed=None):
+    """Run the command line, with *typed* on its standard input; the finished process, with its output as text."""
     where = [] if data is None else ["--data", str(data)]
     done = subprocess.run(
         [*COMMAND, *map(str, arguments), *where],
@@ -27,6 +27,7 @@ def callhouse(*arguments, data=None, check=True, env=None):
         text=True,
         check=False,
         env={"NO_COLOR": "1", "COLUMNS": "200", **os.environ, **(env or {})},
+        input=typed,
         timeout=120,
     )
     if check:

@@ -1,5 +1,7 @@
 """Every command does what its help says, ends with the right status, and says what to do when it cannot."""
 
+import asyncio
+import errno
 import json
 import os
 import re
@@ -7,6 +9,7 @@ import signal
 import socket
 import subprocess
 import time
+import tracemalloc
 from collections import Counter
 
 import apsw
@@ -15,8 +18,15 @@ import pytest
 import typer.main
 from typer.testing import CliRunner
 
-from callhouse import __version__
+from callhouse import __version__, simulation
+from callhouse.app import now
 from callhouse.cli import app
+from callhouse.cli.generate import as_sent
+from callhouse.cli.quarantine import IN_TABLE
+from callhouse.model.account import Retention
+from callhouse.model.record import Part, Record
+from callhouse.sources.native import read_call
+from callhouse.store import open_store
 from callhouse.store.sqlite import FILE_NAME
 from serving import COMMAND, Login, Server, callhouse, create_account, get, ndjson, send
 
@@ -75,7 +85,7 @@ def test_these_are_all_the_commands():
     assert {" ".join(path) for path in COMMANDS} == {
         "demo", "serve", "config", "generate", "search",
         "accounts create", "accounts list", "accounts show", "accounts set", "accounts deactivate",
-        "accounts activate", "accounts rotate",
+        "accounts activate", "accounts rotate", "accounts password",
         "quarantine list", "quarantine replay", "quarantine drop",
     }  # fmt: skip
 
@@ -186,7 +196,9 @@ class TestAccounts:
         assert re.search(r"1 .*a@example\.com .*ay .*MA\w{18} .*standard .*active .*Europe/Berlin", table)
         assert re.search(r"timezone +Europe/Berlin", callhouse("accounts", "show", 1, data=crowded).stdout)
 
-    def test_list_of_an_empty_store_says_how_to_make_one(self, tmp_path):
+    def test_list_of_an_empty_store_says_how_to_make_one(self, tmp_path, stored):
+        stored(lambda store: store.accounts.all())
+        tmp_path /= "store0"
         assert "callhouse accounts create" in flat(callhouse("accounts", "list", data=tmp_path).stdout)
 
     @pytest.mark.parametrize("command", ["show", "set", "deactivate", "activate", "rotate"])
@@ -252,6 +264,38 @@ class TestAccounts:
             assert server.client.post("/ingest/calls", json={"session_id": "s"}, auth=credentials).status_code == 200
         assert get(server, new, "/api/calls/1/2").status_code == 200
 
+    def test_a_password_that_its_owner_chose_opens_at_once_and_the_one_before_no_longer(self, own_server):
+        server = own_server()
+        login = server.account("ops@example.com")
+
+        def status(name, secret):
+            return server.client.post("/ingest/calls", json={"session_id": "s"}, auth=(name, secret)).status_code
+
+        def choose(new, *options):
+            return callhouse("accounts", "password", login.id, *options, "--json", data=server.data, typed=new)
+
+        assert json.loads(choose("pass wörd: 1\r\n", "--login", "ops").stdout)["login"] == "ops"
+        assert status("ops", "pass wörd: 1") == 200
+        choose("pass wörd: 2")
+        assert (status("ops", "pass wörd: 1"), status("ops", "pass wörd: 2")) == (401, 200)
+        choose("pass wörd: 2", "--login", "operators")
+        assert (status("ops", "pass wörd: 2"), status("operators", "pass wörd: 2")) == (401, 200)
+        assert get(server, login, "/api/calls/1/2").status_code == 200
+
+    def test_a_password_is_refused_when_it_is_short_or_the_login_missing_or_taken(self, crowded):
+        def refusal(*arguments, typed="long enough", status=1):
+            shown = callhouse("accounts", "password", *arguments, data=crowded, check=False, typed=typed)
+            assert shown.returncode == status
+            assert typed not in shown.stderr
+            return flat(shown.stderr)
+
+        assert "8 to 256 printable characters" in refusal(1, typed="2 short")
+        assert "8 to 256 printable characters" in refusal(1, typed="tab\tulator")
+        assert "has no login yet; choose one with --login" in refusal(2)
+        assert "ay is taken by another account" in refusal(2, "--login", "ay")
+        assert "no colon" in refusal(2, "--login", "a:b", status=2)
+        assert "no account 7" in refusal(7)
+
 
 class TestQuarantine:
     @pytest.fixture
@@ -289,7 +333,12 @@ class TestQuarantine:
         # What senders send is text, never markup.
         assert "[red]yesterday[/]" in table
         assert "3 records" in table
-        assert printed("quarantine", "list", "--account", login.id + 1, data=server.data) == []
+        other = server.account("other@example.com")
+        assert printed("quarantine", "list", "--account", other.id, data=server.data) == []
+
+    @pytest.mark.parametrize("command", [("list",), ("list", "--json"), ("replay", "--all"), ("drop", "--all")])
+    def test_an_unknown_account_ends_with_status_1_instead_of_an_empty_quarantine(self, crowded, command):
+        assert "no account 99; `callhouse acc" in refused(1, "quarantine", *command, "--account", 99, data=crowded)
 
     def test_what_was_refused_for_its_size_or_age_is_kept_after_the_setting_was_raised(self, refusals, now_seconds):
         server, login = refusals
@@ -316,19 +365,77 @@ class TestQuarantine:
         assert [entry["id"] for entry in printed("quarantine", "list", data=server.data)] == [3]
 
     def test_drop_forgets_the_records_that_are_named(self, refusals):
-        server, login = refusals
+        server, _ = refusals
         assert printed("quarantine", "drop", 1, 3, data=server.data) == {"dropped": 2}
         assert [entry["id"] for entry in printed("quarantine", "list", data=server.data)] == [2]
         # One unknown number, and nothing is dropped.
         assert "Not in the quarantine: 1, 9" in refused(1, "quarantine", "drop", 1, 2, 9, data=server.data)
         assert "--all" in refused(2, "quarantine", "drop", data=server.data)
         assert "--all" in refused(2, "quarantine", "drop", 2, "--all", data=server.data)
-        assert (
-            callhouse("quarantine", "drop", "--all", "--account", login.id + 1, data=server.data).stdout
-            == "0 dropped.\n"
-        )
+        other = server.account("other@example.com")
+        dropped = callhouse("quarantine", "drop", "--all", "--account", other.id, data=server.data).stdout
+        assert dropped == "0 dropped.\n"
         assert callhouse("quarantine", "drop", "--all", data=server.data).stdout == "1 dropped.\n"
         assert callhouse("quarantine", "list", data=server.data).stdout == "The quarantine is empty.\n"
+
+    @pytest.fixture
+    def keep(self, tmp_path):
+        """Puts records into the quarantine of a store with an account, straight; gives the store's directory."""
+        create_account(tmp_path)
+
+        def kept(records):
+            async def work():
+                store = await open_store(tmp_path, retention=Retention(), clock=now)
+                account = await store.accounts.get(1)
+                for raw in records:
+                    await store.load([Record(account=account, source="calls", raw=raw, read=f"reason {raw[-1:]}")])
+                await store.close()
+
+            asyncio.run(work())
+            return tmp_path
+
+        return kept
+
+    def test_a_long_quarantine_is_listed_in_part_and_says_so_and_whole_for_a_program(self, keep):
+        data = keep(b"record %d" % n for n in range(1130))
+        shown = in_process("quarantine", "list", data=data).stdout
+        assert len(re.findall(r"record \d+", shown)) == IN_TABLE
+        assert "100 of 1,130 records; `--limit` shows more. Most frequent: reason b'0' (113);" in flat(shown)
+        shown = in_process("quarantine", "list", "--limit", 2000, data=data).stdout
+        assert [int(n) for n in re.findall(r"record (\d+)", shown)] == list(range(1130))
+        assert "1,130 records. Most" in flat(shown)
+        assert [e["record"] for e in printed("quarantine", "list", data=data)] == [f"record {n}" for n in range(1130)]
+        assert len(printed("quarantine", "list", "--limit", 1001, data=data)) == 1001
+        assert printed("quarantine", "drop", "--all", data=data) == {"dropped": 1130}
+
+    def test_a_record_is_previewed_in_the_table_with_its_size_and_told_whole_to_a_program(self, keep):
+        record = ("[red]\n" + "\u00e9\u001b" * 5_000).encode()
+        data = keep([record, b"\xff\xfe short"])
+        first, second = printed("quarantine", "list", data=data)
+        assert (first["record"].encode(), first["size"]) == (record, len(record))
+        assert (second["record"], second["size"]) == ("\ufffd\ufffd short", 8)
+        table = callhouse("quarantine", "list", data=data, env={"COLUMNS": "400"}).stdout
+        assert "[red] \u00e9\ufffd" in table
+        assert (table.count("\u00e9"), table.count("\u2026"), "15,006" in table) == (97, 1, True)
+
+    def test_no_more_than_a_few_records_are_in_memory_at_a_time(self, keep):
+        size = 2_000_000
+        data = keep(os.urandom(size) for _ in range(40))
+        for command, records in (("list",), 0), (("replay", "--all"), 10):
+            tracemalloc.start()
+            try:
+                done = in_process("quarantine", *command, data=data)
+                _, peak = tracemalloc.get_traced_memory()
+            finally:
+                tracemalloc.stop()
+            assert "40 " in done.stdout
+            assert peak < records * size + 2_000_000
+
+    def test_records_are_kept_compressed(self, keep):
+        data = keep([b'{"session_id": "s", "note": "' + b"again and again " * 10_000 + b'"'])
+        db = apsw.Connection(str(data / FILE_NAME), flags=apsw.SQLITE_OPEN_READONLY)
+        assert db.execute("SELECT length(record) FROM quarantine").get < 1_000
+        db.close()
 
 
 class TestConfig:
@@ -443,6 +550,17 @@ class TestGenerate:
         assert shown["refused"] > 30
         assert "older than their retention" in done.stderr
         assert len(printed("quarantine", "list", data=tmp_path)) == shown["refused"]
+        printed("accounts", "set", 1, "--retention", "sessions=forever", data=tmp_path)
+        assert printed("quarantine", "replay", "--all", data=tmp_path) == {
+            "accepted": shown["refused"], "still_refused": {},
+        }  # fmt: skip
+        db = apsw.Connection(str(tmp_path / FILE_NAME), flags=apsw.SQLITE_OPEN_READONLY)
+        assert db.execute("SELECT count(*), count(started), count(ended), count(amount) FROM calls").get == (100,) * 4
+        db.close()
+
+    def test_a_refused_call_is_kept_as_the_record_that_ingest_would_read_as_the_same(self):
+        for call, events in simulation.calls(1, 500, 1_700_000_000_000, 1_700_100_000_000):
+            assert read_call(as_sent(call, events), 32) == Part(session_id=call.session_id, call=call, events=events)
 
     def test_an_unknown_account_ends_with_status_1(self, tmp_path):
         assert "no account 3" in refused(1, "generate", "--calls", 1, "--account", 3, data=tmp_path)
@@ -566,13 +684,26 @@ class TestServe:
         with socket.create_server(("127.0.0.1", 0)) as other:
             assert "Cannot listen" in serve_refused("--port", other.getsockname()[1], data=tmp_path)
 
-    def test_a_host_that_is_not_this_machines_ends_with_status_1(self, tmp_path):
-        assert "Cannot listen on 192.0.2.1" in serve_refused("--port", 0, "--host", "192.0.2.1", data=tmp_path)
+    @pytest.mark.parametrize("host", ["192.0.2.1", "nosuchhost.invalid", "a" * 70])
+    def test_a_host_that_is_not_this_machines_ends_with_status_1_and_is_named_as_what_is_wrong(self, tmp_path, host):
+        message = serve_refused("--port", 0, "--host", host, data=tmp_path)
+        assert f"Cannot listen on {host}" in message
+        assert "--host takes an address of this machine" in message
+        assert "--port" not in message
+
+    def test_a_port_that_takes_a_privilege_ends_with_status_1_and_says_so(self, tmp_path, monkeypatch):
+        def bind(*_):
+            raise PermissionError(errno.EACCES, "Permission denied")
+
+        # Who runs the tests may have the privilege.
+        monkeypatch.setattr(socket, "socket", type("Forbidden", (socket.socket,), {"bind": bind}))
+        message = refused(1, "serve", "--port", 443, data=tmp_path)
+        assert "Cannot listen on 127.0.0.1 port 443: Permission denied. Ports below 1024 take a privilege" in message
 
     def test_an_unusable_data_directory_ends_with_status_1_and_names_it(self, tmp_path):
         file = tmp_path / "file"
         file.write_text("no directory")
-        assert f"{file}" in serve_refused("--port", 0, data=file)
+        assert f"The data directory {file} cannot be used: it is a file." in serve_refused("--port", 0, data=file)
         assert f"{file / 'below'}" in serve_refused("--port", 0, data=file / "below")
         foreign = tmp_path / "foreign"
         foreign.mkdir()
@@ -582,7 +713,7 @@ class TestServe:
         assert (foreign / FILE_NAME).read_bytes().startswith(b"this is no SQLite")
 
     def test_a_store_of_a_newer_program_ends_with_status_1(self, tmp_path):
-        callhouse("accounts", "list", data=tmp_path)
+        create_account(tmp_path)
         db = apsw.Connection(str(tmp_path / FILE_NAME))
         db.pragma("user_version", 999)
         db.close()
@@ -675,6 +806,40 @@ class TestDemo:
             assert "Cannot listen on" in message
             assert "The server did not start" in message
         assert list(tmp_path.iterdir()) == []
+
+
+READING = [
+    ("accounts", "list"),
+    ("accounts", "show", "1"),
+    ("accounts", "set", "1", "--timezone", "UTC"),
+    ("accounts", "deactivate", "1"),
+    ("accounts", "activate", "1"),
+    ("accounts", "rotate", "1"),
+    ("quarantine", "list"),
+    ("quarantine", "replay", "--all"),
+    ("quarantine", "drop", "--all"),
+    ("search", "--account", "1", "word"),
+]
+
+
+@pytest.mark.parametrize("command", READING, ids=lambda command: " ".join(command[:2]))
+def test_a_command_that_needs_a_store_makes_none_where_there_is_none_and_says_what_does(tmp_path, command):
+    (tmp_path / "empty").mkdir()
+    for data in (tmp_path / "nowhere" / "below", tmp_path / "empty"):
+        message = refused(1, *command, data=data)
+        assert f"The directory {data} holds no store." in message
+        assert "`callhouse serve` and `callhouse accounts create` make a store" in message
+    assert [path.name for path in tmp_path.rglob("*")] == ["empty"]
+    file = tmp_path / "empty" / "file"
+    file.touch()
+    assert f"The data directory {file} cannot be used: it is a file." in refused(1, *command, data=file)
+
+
+def test_commands_that_fill_a_store_make_one_where_there_is_none(tmp_path):
+    assert "no account 1" in refused(1, "generate", "--calls", 1, "--account", 1, data=tmp_path / "generated")
+    printed("accounts", "create", "--email", "a@example.com", data=tmp_path / "accounts")
+    for directory in ("generated", "accounts"):
+        assert (tmp_path / directory / FILE_NAME).exists()
 
 
 def test_commands_work_beside_a_running_server_and_see_what_it_keeps(own_server):

@@ -80,17 +80,19 @@ def _network(address: str) -> str:
 class Authenticator:
     """Finds the account behind HTTP Basic credentials.
 
-    Generated keys are checked with a fast hash on every request, passwords that people choose with argon2 once a
-    minute. A slowed-down address still gets in with a right generated key, which cannot be guessed, or with a password
-    that was right within a day: the failures of others cost an owner nothing.
+    A generated key is hashed, which is quick, when it was not seen since any account changed; a password that people
+    choose is hashed with argon2 once a minute. A slowed-down address still gets in with a right generated key, which
+    cannot be guessed, or with a password that was right within a day: the failures of others cost an owner nothing.
     """
 
     def __init__(self, store: Store, clock: Callable[[], float] = time.monotonic) -> None:
         self._accounts = store.accounts
         self._clock = clock
         self._throttle = Throttle(clock)
-        # When each password was right: as a hash that is worth nothing outside this process.
+        # What is remembered of secrets are hashes that are worth nothing outside this process.
         self._key = secrets.token_bytes(32)
+        self._version = b""
+        self._owners: dict[bytes, Account] = {}
         self._verdicts: OrderedDict[bytes, float] = OrderedDict()
         self._decoy = slow_hasher.hash("decoy")
 
@@ -99,9 +101,29 @@ class Authenticator:
 
         Raises NotAuthenticated, InactiveAccount or TooManyFailures.
         """
-        address = request.client.host if request.client else ""
         # The vendor's own page names the header Authentication, so some scripts send that.
-        parsed = parse_basic(header(request, b"authorization") or header(request, b"authentication"))
+        authorization = header(request, b"authorization") or header(request, b"authentication")
+        key = self._hash(f"{kinds} {authorization}")
+        version = await self._accounts.version()
+        if version != self._version or len(self._owners) > REMEMBERED:
+            self._version, self._owners = version, {}
+        account = self._owners.get(key)
+        if account is None:
+            account, slow = await self._checked(request, authorization, kinds)
+            # Meanwhile somebody may have seen that an account changed.
+            if not slow and version == self._version:
+                self._owners[key] = account
+        if not account.active:
+            raise InactiveAccount
+        request.scope["callhouse.account"] = account.id  # type: ignore[typeddict-unknown-key]
+        return account
+
+    async def _checked(
+        self, request: Request[Any, Any, Any], authorization: str, kinds: Collection[CredentialKind]
+    ) -> tuple[Account, bool]:
+        """The account, and whether its secret is one that people choose."""
+        address = request.client.host if request.client else ""
+        parsed = parse_basic(authorization)
         found = None if parsed is None else await self._find(*parsed, kinds, self._throttle.wait(address))
         if found is None:
             AUTH_FAILURES.inc()
@@ -110,28 +132,28 @@ class Authenticator:
             if parsed is not None:
                 self._throttle.failed(address)
             raise NotAuthenticated
-        if not found.active:
-            raise InactiveAccount
-        request.scope["callhouse.account"] = found.id  # type: ignore[typeddict-unknown-key]
         return found
 
-    async def _find(self, name: str, secret: str, kinds: Collection[CredentialKind], wait: int) -> Account | None:
+    async def _find(
+        self, name: str, secret: str, kinds: Collection[CredentialKind], wait: int
+    ) -> tuple[Account, bool] | None:
         for kind in kinds:
             credential = await self._accounts.credential(kind, name)
             # An unknown name costs what a known one costs, so that time does not tell them apart.
             stored = credential.hash if credential else self._decoy if kind == "dev" else ""
-            if is_slow(stored):
+            slow = is_slow(stored)
+            if slow:
                 right = await self._matches_slow(stored, secret, slowed_down=wait > 0)
             else:
                 right = self._accounts.matches_fast(stored, secret)
             if right and credential is not None:
                 # Only wrong credentials take the time of every kind.
-                return credential.account
+                return credential.account, slow
         return None
 
     async def _matches_slow(self, stored: str, secret: str, *, slowed_down: bool) -> bool:
         # The stored hash is part of what is hashed: a changed password is checked anew at once.
-        key = hashlib.blake2b(f"{stored}\0{secret}".encode(), key=self._key, digest_size=32).digest()
+        key = self._hash(f"{stored} {secret}")
         age = self._clock() - self._verdicts.get(key, -math.inf)
         if age < VERDICT_SECONDS:
             return True
@@ -142,6 +164,9 @@ class Authenticator:
         if len(self._verdicts) > REMEMBERED:
             self._verdicts.popitem(last=False)
         return True
+
+    def _hash(self, text: str) -> bytes:
+        return hashlib.blake2b(text.encode(), key=self._key, digest_size=32).digest()
 
 
 async def authenticate(request: Request[Any, Any, Any], *kinds: CredentialKind) -> Account:

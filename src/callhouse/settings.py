@@ -62,7 +62,7 @@ HELP = {
     "server.host": "Address to listen on.",
     "server.port": "Port to listen on; 0 takes a free one.",
     "server.max_in_flight": "Requests answered at once; one more gets 429.",
-    "store.data": "Directory of the store; made when it does not exist.",
+    "store.data": "Directory of the store; `serve` and `accounts create` make it.",
     "retention.details": "How long a call's log is kept, from the call's end.",
     "retention.sessions": "How long a call is kept for the DEV view, from its start.",
     "retention.plivo": "How long a call is kept for the Plivo view, from its start.",
@@ -72,6 +72,7 @@ HELP = {
     "ingest.max_record": "Bytes of one record.",
     "ingest.max_depth": "How deep the arrays and objects of a record may nest.",
     "ingest.max_events": "Events of one call, all that were sent for it together.",
+    "ingest.max_log": "Bytes of one call's log before compression, all its events together.",
     "log.format": "`json`, `console`, or `auto`: console on a terminal.",
     "log.level": "`debug`, `info`, `warning` or `error`; `info` logs each request.",
 }

@@ -1,7 +1,9 @@
 """A body is taken apart into records whatever form it has, and one broken record never costs the others."""
 
+import asyncio
 import gzip
 import json
+import selectors
 
 import pytest
 import zstandard
@@ -9,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callhouse.errors import TooLarge, Unreadable
-from callhouse.ingest.body import decode
+from callhouse.ingest.body import BODY_SECONDS, MAX_FRAMES, SILENCE_SECONDS, SLOWEST_RATE, decode, receive
 from callhouse.ingest.body import split as split_up_to
 
 
@@ -53,6 +55,16 @@ def test_one_object_over_several_lines_is_one_record():
     assert split(body, "application/json") == [body]
 
 
+def test_a_broken_object_over_several_lines_is_one_broken_record():
+    body = b'{\n  "session_id": "\\ud800",\n  "events": [\n    {"line": "x"}\n  ]\n}'
+    assert split(body, "application/json") == [body]
+
+
+@pytest.mark.parametrize("lines", [[b'{"a":1', b'{"b":2}'], [b'{"a":1}', b"junk"], [b'{"a":1}', b' {"b":2}']])
+def test_a_broken_line_leaves_the_others_whole(lines):
+    assert split(b"\n".join(lines), "application/json") == [line.strip() for line in lines]
+
+
 def test_lines_of_objects_are_ndjson_even_without_its_content_type():
     assert split(b'{"a":1}\n{"b":2}\n', "application/x-www-form-urlencoded") == [b'{"a":1}', b'{"b":2}']
 
@@ -92,6 +104,25 @@ def test_a_bomb_is_too_large_before_it_unfolds(encoding):
         decode(bomb, encoding, 1_000_000)
 
 
+EMPTY = {"gzip": gzip.compress(b""), "zstd": zstandard.compress(b""), "skippable": b"\x50\x2a\x4d\x18\0\0\0\0"}
+
+
+@pytest.mark.parametrize("kind", EMPTY)
+def test_frames_without_end_that_hold_nothing_are_too_many(kind):
+    encoding = "gzip" if kind == "gzip" else "zstd"
+    assert decode(EMPTY[kind] * MAX_FRAMES, encoding, 1_000_000) == b""
+    # Decoding them all would take seconds.
+    with pytest.raises(TooLarge, match=f"more than {MAX_FRAMES} compressed frames"):
+        decode(EMPTY[kind] * 1_000_000, encoding, 1_000_000)
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "zstd"])
+def test_a_file_of_thousands_of_frames_that_were_appended_one_by_one_is_read(encoding):
+    compress = gzip.compress if encoding == "gzip" else zstandard.compress
+    lines = [b'{"session_id":"%d"}\n' % n for n in range(5_000)]
+    assert decode(b"".join(map(compress, lines)), encoding, 1_000_000) == b"".join(lines)
+
+
 @pytest.mark.parametrize("encoding", ["gzip", "zstd"])
 def test_a_body_that_is_cut_short_or_damaged_is_refused_whole(encoding):
     compress = gzip.compress if encoding == "gzip" else zstandard.ZstdCompressor(write_checksum=True).compress
@@ -119,3 +150,69 @@ def test_a_long_body_cut_off_within_a_string_is_refused_without_reading_it_over_
 def test_more_records_than_allowed_are_too_large(body):
     with pytest.raises(TooLarge, match="1000 records"):
         split(body, "application/json")
+
+
+class Skipping(selectors.DefaultSelector):
+    """Has nothing to wait for but timers, so it lets their time pass at once."""
+
+    skipped = 0
+
+    def select(self, timeout=None):
+        self.skipped += timeout or 0
+        return super().select(0)
+
+
+class Sending:
+    """A request whose body comes as *pieces*, each after so many *seconds*."""
+
+    def __init__(self, pieces, seconds):
+        self._pieces, self._seconds = pieces, seconds
+
+    async def stream(self):
+        for piece in self._pieces:
+            await asyncio.sleep(self._seconds)
+            yield piece
+
+
+def received(pieces, seconds, limit=10_000_000):
+    """What receive gives for such a body, and how many seconds it waited; the clock is skipped over them."""
+    selector = Skipping()
+    loop = asyncio.SelectorEventLoop(selector)
+    real = loop.time
+    loop.time = lambda: real() + selector.skipped
+    with asyncio.Runner(loop_factory=lambda: loop) as runner:
+        try:
+            return runner.run(receive(Sending(pieces, seconds), limit)), round(selector.skipped)
+        except Unreadable as error:
+            return str(error), round(selector.skipped)
+
+
+TOO_LONG = "The body took too long to arrive."
+
+
+def test_a_sender_that_drips_bytes_is_refused_when_the_grace_is_over():
+    assert received([b"x"] * 1000, 1) == (TOO_LONG, SILENCE_SECONDS)
+    assert received([b"x" * 100] * 10_000, 0.2) == (TOO_LONG, SILENCE_SECONDS)
+
+
+def test_what_came_at_once_buys_time_only_in_proportion_to_its_size():
+    first = b"x" * (100 * SLOWEST_RATE)
+    assert received([first, *[b"x"] * 1000], 1)[1] == 100
+
+
+def test_a_sender_that_stops_is_refused_after_the_silence_however_much_it_sent():
+    first = b"x" * 5_000_000
+    assert received([first, first], SILENCE_SECONDS - 1)[0] == first + first
+    assert received([first, first], SILENCE_SECONDS + 1)[0] == TOO_LONG
+
+
+def test_a_slow_but_honest_link_gets_its_body_through():
+    # A poor mobile link: 2 KB a second, in bursts with pauses between them.
+    body, seconds = received([b"x" * 20_000] * 20, 10)
+    assert (len(body), seconds) == (400_000, 200)
+    # A short body may take its time, up to the grace.
+    assert received([b"{", b"}"], SILENCE_SECONDS / 2 - 1)[0] == b"{}"
+
+
+def test_no_body_takes_longer_than_the_whole_may():
+    assert received([b"x" * 10_000] * 10_000, 1) == (TOO_LONG, BODY_SECONDS)

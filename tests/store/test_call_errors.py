@@ -303,6 +303,21 @@ def test_a_call_takes_no_more_late_errors_than_it_may_have_events(stored, clock)
     stored(work, max_events=100)
 
 
+def test_late_errors_take_no_more_room_than_a_log_may(stored, clock):
+    async def work(store):
+        account = await account_of(store)
+        start = clock.now - 6 * DAY
+        await send(store, account, call("s", start))
+        records = [{"session_id": "s", "events": [error(start, f"{n} " + "x" * 398)]} for n in range(4)]
+        outcomes = [await send(store, account, record) for record in (*records[:2], records[0], *records[2:])]
+        assert [outcome.refusal for outcome in outcomes] == [None] * 3 + [
+            "the call's errors have more than 1000 characters"
+        ] * 2
+        assert (await errors_of(store, account))[1] == 2
+
+    stored(work, max_log=1000)
+
+
 def rows(tmp_path):
     database = apsw.Connection(str(tmp_path / "store0" / "callhouse.db"))
     [(count,)] = database.execute("SELECT count(*) FROM call_errors")

@@ -1,5 +1,6 @@
 """``callhouse accounts``: who may send and read."""
 
+import sys
 import zoneinfo
 from typing import Annotated, Any
 
@@ -21,11 +22,14 @@ from callhouse.cli.context import (
     run,
     settings,
 )
+from callhouse.errors import CallhouseError
 from callhouse.model.account import Account, Plan, RetentionOverride
 from callhouse.model.instant import format_duration, parse_duration
 from callhouse.store.accounts import Secrets
 
 app = typer.Typer(help="Who may send and read calls.", no_args_is_help=True)
+
+SHORTEST_PASSWORD, LONGEST_PASSWORD = 8, 256
 
 Id = Annotated[int, typer.Argument(metavar="ID", help="The account's number, as `accounts list` shows it.")]
 Zone = Annotated[
@@ -79,13 +83,12 @@ def create(
     """
     if "@" not in email or ":" in email or any(c.isspace() for c in email):
         raise typer.BadParameter(f"{email!r} is no e-mail address.", param_hint="--email")
-    if login is not None and (not login or ":" in login):
-        raise typer.BadParameter("a login is not empty and holds no colon.", param_hint="--login")
+    _check_login(login)
     zone = _zone(timezone)
     in_force, _ = settings(config, data, chosen)
 
     async def work() -> tuple[Account, Secrets]:
-        async with opened(in_force) as store:
+        async with opened(in_force, create=True) as store:
             return await store.accounts.create(
                 email=email,
                 login=login,
@@ -211,6 +214,49 @@ def rotate(account_id: Id, data: Data = None, config: Config = None, chosen: Set
             return await store.accounts.rotate(account_id)
 
     _print_credentials(*run(work()), as_json=as_json)
+
+
+@app.command()
+@failing_clearly
+def password(
+    account_id: Id,
+    login: Annotated[str | None, typer.Option(help="The login; needed when the account has none.")] = None,
+    data: Data = None,
+    config: Config = None,
+    chosen: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Choose the password of the DEV API; it is asked for, or read from standard input.
+
+    Example: `callhouse accounts password 1 --login ops < password.txt`
+    """
+    _check_login(login)
+    in_force, _ = settings(config, data, chosen)
+    new = _new_password()
+
+    async def work() -> Account:
+        async with opened(in_force) as store:
+            return await store.accounts.set_password(account_id, new, login)
+
+    _print_account(run(work()), as_json=as_json)
+
+
+def _new_password() -> str:
+    if sys.stdin.isatty():
+        new: str = typer.prompt("New password", hide_input=True, confirmation_prompt=True, err=True)
+    else:
+        # It may come from another encoding's terminal or file; what is not UTF-8 no client could send.
+        new = sys.stdin.buffer.readline().decode(errors="replace").rstrip("\r\n")
+    if not SHORTEST_PASSWORD <= len(new) <= LONGEST_PASSWORD or not new.isprintable() or "\ufffd" in new:
+        raise CallhouseError(
+            f"The password must have {SHORTEST_PASSWORD} to {LONGEST_PASSWORD} printable characters in UTF-8."
+        )
+    return new
+
+
+def _check_login(login: str | None) -> None:
+    if login is not None and (not login or ":" in login or not login.isprintable()):
+        raise typer.BadParameter("a login is not empty, printable and holds no colon.", param_hint="--login")
 
 
 def _switch(account_id: int, data: Data, config: Config, chosen: Set, *, active: bool, as_json: bool) -> None:

@@ -105,7 +105,7 @@ def _port(host: str, asked: int | None) -> int:
 
 async def _prepare(in_force: Settings, calls: int) -> tuple[Secrets, int, str]:
     """The demo account's secrets and id, and the session of a recent call that has a log."""
-    async with opened(in_force) as store:
+    async with opened(in_force, create=True) as store:
         known = [account for account in await store.accounts.all() if account.email == EMAIL]
         if known:
             account, secrets = await store.accounts.rotate(known[0].id)

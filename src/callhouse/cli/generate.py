@@ -4,10 +4,10 @@ import contextlib
 import gc
 import multiprocessing
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from multiprocessing.connection import Connection
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import msgspec
 import typer
@@ -18,12 +18,27 @@ from callhouse.app import now
 from callhouse.cli.context import Config, Data, Json, Set, err, opened, out, print_json, run, settings
 from callhouse.errors import CallhouseError
 from callhouse.model.account import Account
-from callhouse.model.instant import DAY
+from callhouse.model.call import Call
+from callhouse.model.event import Event
+from callhouse.model.instant import DAY, SECOND
 from callhouse.model.record import Part, Record
+from callhouse.sources.native import NativeEvent
 from callhouse.store import Store
 
 BATCH = 2_000
-_decode = msgspec.msgpack.Decoder(list[simulation.SimulatedCall]).decode
+_IN_SECONDS = {"start", "answer", "end", "duration", "billed_duration"}
+_encode = msgspec.json.Encoder().encode
+
+
+class _Sent(NamedTuple):
+    """A simulated call and the record that a sender would send of it."""
+
+    raw: bytes
+    call: Call
+    events: tuple[Event, ...]
+
+
+_decode = msgspec.msgpack.Decoder(list[_Sent]).decode
 
 
 class Generated(msgspec.Struct):
@@ -51,7 +66,7 @@ def generate(
     in_force, _ = settings(config, data, chosen)
 
     async def work() -> Generated:
-        async with opened(in_force) as store:
+        async with opened(in_force, create=True) as store:
             owner = await store.accounts.get(account)
             # The last calls must be over by now.
             until = now() - DAY // 48
@@ -96,7 +111,7 @@ async def fill(
     return Generated(done - refused, refused, time.perf_counter() - began)
 
 
-def _simulated_elsewhere(seed: int, calls: int, since: int, until: int) -> Iterator[simulation.SimulatedCall]:
+def _simulated_elsewhere(seed: int, calls: int, since: int, until: int) -> Iterator[_Sent]:
     """The simulated calls, made by another process meanwhile: making them takes a third as long as storing them."""
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
@@ -122,10 +137,19 @@ def _simulate(sender: Connection, seed: int, calls: int, since: int, until: int)
     # The other side may stop before the end.
     with contextlib.suppress(BrokenPipeError, KeyboardInterrupt):
         while batch := list(islice(simulated, BATCH)):
-            sender.send_bytes(encode(batch))
+            sender.send_bytes(encode([_Sent(as_sent(*each), *each) for each in batch]))
 
 
-def _records(owner: Account, simulated: Iterator[simulation.SimulatedCall]) -> Iterator[Record]:
-    for call, events in simulated:
+def _records(owner: Account, simulated: Iterator[_Sent]) -> Iterator[Record]:
+    for raw, call, events in simulated:
         part = Part(session_id=call.session_id, call=call, events=events)
-        yield Record(account=owner, source="generate", raw=call.session_id.encode(), read=part)
+        yield Record(account=owner, source="calls", raw=raw, read=part)
+
+
+def as_sent(call: Call, events: Sequence[Event]) -> bytes:
+    """The record that ``/ingest/calls`` would read as *call* and *events*: what is refused can be replayed."""
+    fields = {name: value for name, value in msgspec.structs.asdict(call).items() if value is not None}
+    for name in _IN_SECONDS & fields.keys():
+        fields[name] /= SECOND
+    fields["events"] = [NativeEvent(e.timestamp / SECOND, e.line, e.class_, e.seq, e.data) for e in events]
+    return _encode(fields)

@@ -1,11 +1,12 @@
 """``callhouse quarantine``: what was refused inside an accepted batch."""
 
-from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Annotated
 
 import msgspec
 import typer
-from rich.progress import track
+from rich.progress import BarColumn, MofNCompleteColumn, Progress
 from rich.table import Table
 
 from callhouse.cli.context import (
@@ -20,13 +21,20 @@ from callhouse.cli.context import (
     out,
     plain,
     print_json,
+    print_json_array,
     run,
     settings,
 )
-from callhouse.errors import CallhouseError, shortened
+from callhouse.errors import CallhouseError
 from callhouse.ingest.pump import Pump, readers
+from callhouse.settings import Settings
+from callhouse.sources import ReadRecord
 from callhouse.store import Store
-from callhouse.store.quarantine import Quarantined
+from callhouse.store.quarantine import PREVIEW_CHARACTERS, Quarantined
+
+IN_TABLE = 100
+PAGE = 1_000
+"""Entries that are read at a time, without their records."""
 
 app = typer.Typer(help="Records that were refused inside an accepted batch.", no_args_is_help=True)
 
@@ -36,13 +44,14 @@ All = Annotated[bool, typer.Option("--all", help="All records, or all of `--acco
 
 
 class ListedRecord(msgspec.Struct):
-    """What ``quarantine list --json`` prints; *received* in epoch seconds, *record* as it was sent."""
+    """What ``quarantine list --json`` prints; *received* in epoch seconds, *size* in bytes, *record* as it was sent."""
 
     id: int
     account: int
     received: float
     source: str
     reason: str
+    size: int
     record: str
 
 
@@ -56,39 +65,58 @@ class Replayed(msgspec.Struct):
 @app.command("list")
 @failing_clearly
 def list_(
-    account: AccountId = None, data: Data = None, config: Config = None, chosen: Set = None, as_json: Json = False
+    account: AccountId = None,
+    limit: Annotated[
+        int | None,
+        typer.Option(min=1, help=f"Most records to list; by default {IN_TABLE} in a table, and all with `--json`."),
+    ] = None,
+    data: Data = None,
+    config: Config = None,
+    chosen: Set = None,
+    as_json: Json = False,
 ) -> None:
-    """List the records with the reasons why they were refused.
+    """List the records with the reasons why they were refused, the oldest first; whole ones with `--json`.
 
     Example: `callhouse quarantine list --account 1`
     """
     in_force, _ = settings(config, data, chosen)
 
-    async def work() -> list[Quarantined]:
-        async with opened(in_force) as store:
-            return await _all(store, account)
+    async def work() -> None:
+        async with _opened(in_force, account) as store:
+            if as_json:
+                await print_json_array(_listed(store, account, limit))
+            else:
+                await _print_table(store, account, limit or IN_TABLE)
 
-    entries = run(work())
-    if as_json:
-        print_json(
-            [
-                ListedRecord(
-                    e.id, e.account_id, e.received / 1000, e.source, e.reason, e.record.decode(errors="replace")
-                )
-                for e in entries
-            ]
-        )
-        return
-    if not entries:
+    run(work())
+
+
+async def _listed(store: Store, account: int | None, limit: int | None) -> AsyncIterator[ListedRecord]:
+    async for e in _entries(store, account, limit):
+        record = await store.quarantine.record(e.id)
+        if record is not None:
+            text = record.decode(errors="replace")
+            yield ListedRecord(e.id, e.account_id, e.received / 1000, e.source, e.reason, e.size, text)
+
+
+async def _print_table(store: Store, account: int | None, limit: int) -> None:
+    table = Table("id", "account", "received", "source", "reason", "bytes", "record")
+    async for e in _entries(store, account, limit):
+        preview = " ".join(e.preview.split())
+        if len(e.preview) == PREVIEW_CHARACTERS:
+            preview += "…"
+        received, size = local_time(e.received), f"{e.size:,}"
+        table.add_row(str(e.id), str(e.account_id), received, e.source, plain(e.reason), size, plain(preview))
+    if not table.row_count:
         out.print("The quarantine is empty.")
         return
-    table = Table("id", "account", "received", "source", "reason", "record")
-    for e in entries:
-        record = shortened(e.record.decode(errors="replace").replace("\n", " "))
-        table.add_row(str(e.id), str(e.account_id), local_time(e.received), e.source, plain(e.reason), plain(record))
     out.print(table)
-    reasons = Counter(e.reason for e in entries).most_common(3)
-    out.print(f"{len(entries)} records. Most frequent: " + "; ".join(f"{plain(r)} ({n})" for r, n in reasons))
+    count = await store.quarantine.count(account)
+    reasons = await store.quarantine.reasons(account, limit=3)
+    shown = (
+        f"{table.row_count:,} of {count:,} records; `--limit` shows more." if count > limit else f"{count:,} records."
+    )
+    out.print(f"{shown} Most frequent: " + "; ".join(f"{plain(reason)} ({times:,})" for reason, times in reasons))
 
 
 @app.command()
@@ -109,19 +137,15 @@ def replay(
     in_force, _ = settings(config, data, chosen)
 
     async def work() -> Replayed:
-        async with opened(in_force) as store:
+        async with _opened(in_force, account) as store:
             pump, known = Pump(store, in_force.ingest), readers()
             result = Replayed(0, {})
-            for entry in track(await _chosen(store, ids, account, all_=all_), "Replaying", console=err, transient=True):
-                if entry.source not in known:
-                    result.still_refused[entry.id] = f"no source reads /ingest/{entry.source} any more"
-                    continue
-                owner = await store.accounts.get(entry.account_id)
-                outcome = await pump.replay(entry, owner, known[entry.source])
-                if outcome.refusal is None:
-                    result.accepted += 1
-                else:
-                    result.still_refused[entry.id] = outcome.refusal
+            total = len(ids or []) or await store.quarantine.count(account)
+            with Progress("Replaying", BarColumn(), MofNCompleteColumn(), console=err, transient=True) as progress:
+                task = progress.add_task("", total=total)
+                async for entry in _chosen(store, ids, account, all_=all_):
+                    await _replay(store, pump, entry, known.get(entry.source), result)
+                    progress.advance(task)
             return result
 
     result = run(work())
@@ -133,6 +157,21 @@ def replay(
             out.print(f"  {entry_id}: {plain(reason)}")
     if result.still_refused:
         raise typer.Exit(1)
+
+
+async def _replay(store: Store, pump: Pump, entry: Quarantined, read: ReadRecord | None, result: Replayed) -> None:
+    if read is None:
+        result.still_refused[entry.id] = f"no source reads /ingest/{entry.source} any more"
+        return
+    record = await store.quarantine.record(entry.id)
+    if record is None:
+        # Another command was quicker, or it has expired.
+        return
+    outcome = await pump.replay(entry, record, await store.accounts.get(entry.account_id), read)
+    if outcome.refusal is None:
+        result.accepted += 1
+    else:
+        result.still_refused[entry.id] = outcome.refusal
 
 
 @app.command()
@@ -153,11 +192,10 @@ def drop(
     in_force, _ = settings(config, data, chosen)
 
     async def work() -> int:
-        async with opened(in_force) as store:
+        async with _opened(in_force, account) as store:
             if all_ and not ids:
                 return await store.quarantine.drop_all(account)
-            entries = await _chosen(store, ids, account, all_=all_)
-            return await store.quarantine.drop([entry.id for entry in entries])
+            return await store.quarantine.drop([e.id async for e in _chosen(store, ids, account, all_=all_)])
 
     dropped = run(work())
     if as_json:
@@ -166,20 +204,39 @@ def drop(
         out.print(f"{dropped} dropped.")
 
 
-async def _all(store: Store, account: int | None) -> list[Quarantined]:
-    entries: list[Quarantined] = []
-    while page := await store.quarantine.list(account, after=entries[-1].id if entries else 0):
-        entries += page
-    return entries
+@asynccontextmanager
+async def _opened(chosen: Settings, account: int | None) -> AsyncIterator[Store]:
+    """The store. Raises CallhouseError when it knows no such *account*, whose quarantine would seem empty."""
+    async with opened(chosen) as store:
+        if account is not None:
+            await store.accounts.get(account)
+        yield store
 
 
-async def _chosen(store: Store, ids: list[int] | None, account: int | None, *, all_: bool) -> list[Quarantined]:
+async def _entries(store: Store, account: int | None, limit: int | None = None) -> AsyncIterator[Quarantined]:
+    """The entries in order of id, at most *limit*, read a page at a time."""
+    left, after = limit, 0
+    while page := await store.quarantine.list(account, after=after, limit=PAGE if left is None else min(PAGE, left)):
+        for entry in page:
+            yield entry
+        after = page[-1].id
+        if left is not None:
+            left -= len(page)
+
+
+async def _chosen(
+    store: Store, ids: list[int] | None, account: int | None, *, all_: bool
+) -> AsyncIterator[Quarantined]:
     if bool(ids) == all_:
         raise typer.BadParameter("name records by their numbers, or say --all.")
     if all_:
-        return await _all(store, account)
-    entries = [(entry_id, await store.quarantine.get(entry_id)) for entry_id in ids or []]
-    missing = [str(entry_id) for entry_id, entry in entries if entry is None]
+        async for entry in _entries(store, account):
+            yield entry
+        return
+    named = [(entry_id, await store.quarantine.get(entry_id)) for entry_id in ids or []]
+    missing = [str(entry_id) for entry_id, entry in named if entry is None]
     if missing:
         raise CallhouseError(f"Not in the quarantine: {', '.join(missing)}; `callhouse quarantine list` shows what is.")
-    return [entry for _, entry in entries if entry is not None and account in {None, entry.account_id}]
+    for _, found in named:
+        if found is not None and account in {None, found.account_id}:
+            yield found

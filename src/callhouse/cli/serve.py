@@ -2,6 +2,7 @@
 
 import asyncio
 import ctypes
+import errno
 import functools
 import signal
 import socket
@@ -25,6 +26,8 @@ MAX_CONNECTIONS = 10_000
 
 STOP_SECONDS = 30
 """How long requests may take to finish after SIGTERM."""
+
+_HOST_HINT = "--host takes an address of this machine: 127.0.0.1, or 0.0.0.0 for all it has."
 
 
 def serve(
@@ -97,21 +100,30 @@ def _stop_with_parent() -> None:
 
 async def _check(in_force: Settings) -> None:
     """Fail here, with a clear message, rather than in the server's worker."""
-    async with opened(in_force) as store:
+    async with opened(in_force, create=True) as store:
         await store.probe()
 
 
 def _reserved(host: str, port: int) -> socket.socket:
-    reservation = None
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no host name"
+        raise CallhouseError(f"Cannot listen on {host}: {reason}. {_HOST_HINT}") from None
+    reservation = None
+    try:
         reservation = socket.socket(family, socket.SOCK_STREAM)
         reservation.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         reservation.bind(address)
     except OSError as error:
         if reservation is not None:
             reservation.close()
-        raise CallhouseError(f"Cannot listen on {host} port {port}: {error.strerror}. Try another --port.") from None
+        hint = "Try another --port."
+        if error.errno == errno.EACCES and port < 1024:
+            hint = "Ports below 1024 take a privilege (CAP_NET_BIND_SERVICE); try another --port."
+        elif error.errno not in {errno.EADDRINUSE, errno.EACCES}:
+            hint = _HOST_HINT
+        raise CallhouseError(f"Cannot listen on {host} port {port}: {error.strerror}. {hint}") from None
     return reservation
 
 

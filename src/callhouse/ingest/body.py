@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import re
-import time
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import islice
@@ -24,6 +23,9 @@ SILENCE_SECONDS = 30
 BODY_SECONDS = 300
 """How long a whole body may take."""
 
+SLOWEST_RATE = 1024
+"""Bytes a second that must have arrived on average once SILENCE_SECONDS are over: a poor mobile link is quicker."""
+
 DISCARD_SECONDS = 5
 """How long a refused sender may go on sending before it is cut off."""
 
@@ -42,7 +44,7 @@ _split_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 async def receive(request: Request[Any, Any, Any], limit: int) -> bytes:
     """The body as sent, still encoded.
 
-    Raises TooLarge when it is longer than *limit* bytes, and Unreadable when it stops coming.
+    Raises TooLarge when it is longer than *limit* bytes, and Unreadable when it stops coming or drips.
     """
     chunks: list[bytes] = []
     size = 0
@@ -73,12 +75,14 @@ async def discard(request: Request[Any, Any, Any], limit: int) -> None:
 
 
 async def _chunks(request: Request[Any, Any, Any], patience: float = BODY_SECONDS) -> AsyncIterator[bytes]:
-    """What arrives of the body. Raises Unreadable when it stops coming, or takes more than *patience* seconds."""
+    """What arrives of the body. Raises Unreadable when that takes more than *patience* seconds, or is too slow."""
     stream = request.stream()
-    deadline = time.monotonic() + patience
+    clock = asyncio.get_running_loop().time
+    began, size = clock(), 0
     while True:
+        slowest = max(SILENCE_SECONDS, size / SLOWEST_RATE)
         try:
-            async with asyncio.timeout(min(SILENCE_SECONDS, deadline - time.monotonic())):
+            async with asyncio.timeout_at(min(clock() + SILENCE_SECONDS, began + min(slowest, patience))):
                 chunk = await anext(stream)
         except StopAsyncIteration:
             return
@@ -87,6 +91,7 @@ async def _chunks(request: Request[Any, Any, Any], patience: float = BODY_SECOND
         except Exception as error:
             # The sender has gone, or breaks the rules of HTTP; each server says so with exceptions of its own.
             raise Unreadable("The body did not arrive whole.") from error
+        size += len(chunk)
         yield chunk
 
 
@@ -154,7 +159,9 @@ def _records(body: bytes, content_type: str, max_records: int) -> list[bytes]:
         return _members(body, max_records)
     if body[:1] == b"{":
         # Scripts forget the content type; lines of objects can be nothing else than NDJSON.
-        return [body] if b"\n" not in body or _is_whole(body) else _lines(body)
+        first, _, rest = body.partition(b"\n")
+        may_be_lines = rest and (first.rstrip().endswith(b"}") or b"\n{" in body)
+        return _lines(body) if may_be_lines and not _is_whole(body) else [body]
     raise Unreadable("The body is neither a JSON object, a JSON array nor NDJSON.")
 
 

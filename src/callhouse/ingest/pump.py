@@ -85,10 +85,9 @@ class Pump:
         except RecordError as error:
             return str(error)
 
-    async def replay(self, entry: Quarantined, account: Account, read: ReadRecord) -> Outcome:
-        """Try a quarantined record again under today's limits and retention."""
-        part = self._part(entry.record, read)
-        record = Record(account=account, source=entry.source, raw=entry.record, read=part)
+    async def replay(self, entry: Quarantined, raw: bytes, account: Account, read: ReadRecord) -> Outcome:
+        """Try the *raw* record of a quarantine's entry again under today's limits and retention."""
+        record = Record(account=account, source=entry.source, raw=raw, read=self._part(raw, read))
         return await self._store.replay(record, entry.id)
 
 

@@ -57,11 +57,14 @@ class Statistics(msgspec.Struct, frozen=True):
 class Store:
     """All that Callhouse keeps. Made by open_store; use it on the event loop that opened it."""
 
-    def __init__(self, engine: Engine, retention: Retention, clock: Callable[[], int], max_events: int) -> None:
+    def __init__(
+        self, engine: Engine, retention: Retention, clock: Callable[[], int], *, max_events: int, max_log: int
+    ) -> None:
         self._engine = engine
         self._codec = LogCodec()
         self._retention = retention
         self._max_events = max_events
+        self._max_log = max_log
         self._probe: asyncio.Future[list[Row]] | None = None
         self.clock = clock
         self.accounts = Accounts(engine, retention, clock)
@@ -92,7 +95,7 @@ class Store:
         """Keep *records* in one transaction of their own: for loading in bulk."""
 
         def work(tx: Transaction) -> list[Outcome]:
-            return BatchWriter(tx, self._codec, now=self.clock(), max_events=self._max_events).write(records)
+            return self._batch_writer(tx).write(records)
 
         return await self._engine.write(work)
 
@@ -100,12 +103,15 @@ class Store:
         """Try a quarantined record again; it leaves the quarantine when it is kept, in the same transaction."""
 
         def work(tx: Transaction) -> Outcome:
-            [outcome] = BatchWriter(tx, self._codec, now=self.clock(), max_events=self._max_events).write([record])
+            [outcome] = self._batch_writer(tx).write([record])
             if outcome.refusal is None:
                 tx.each("DELETE FROM quarantine WHERE id = :id", [{"id": entry_id}])
             return outcome
 
         return await self._engine.write(work)
+
+    def _batch_writer(self, tx: Transaction) -> BatchWriter:
+        return BatchWriter(tx, self._codec, now=self.clock(), max_events=self._max_events, max_log=self._max_log)
 
     async def expire(self, account: Account) -> int:
         """Remove a chunk of what *account* keeps no longer; rows removed."""
@@ -168,9 +174,20 @@ class Store:
 
 
 async def open_store(
-    directory: Path, *, retention: Retention, clock: Callable[[], int], max_events: int = 10_000
+    directory: Path,
+    *,
+    retention: Retention,
+    clock: Callable[[], int],
+    max_events: int = 10_000,
+    max_log: int = 64 * 1024 * 1024,
+    create: bool = True,
 ) -> Store:
-    """Open the store in *directory*, made when there is none. Raises StoreUnavailable when it cannot be used."""
-    store = Store(TimedEngine(SQLite(directory)), retention, clock, max_events)
+    """Open the store in *directory*; where there is none, *create* says whether one is made.
+
+    Raises NoStore when there is none and none is to be made, and StoreUnavailable when it cannot be used.
+    """
+    store = Store(
+        TimedEngine(SQLite(directory, create=create)), retention, clock, max_events=max_events, max_log=max_log
+    )
     await store.start()
     return store

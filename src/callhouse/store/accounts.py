@@ -37,7 +37,9 @@ UPDATE accounts SET retention_details = :details, retention_sessions = :sessions
 WHERE id = :id
 """
 _SET_TIMEZONE = "UPDATE accounts SET timezone = :timezone WHERE id = :id"
-_TAKEN = "SELECT 1 FROM credentials WHERE kind = :kind AND name = :name"
+_SET_LOGIN = "UPDATE accounts SET login = :login WHERE id = :id"
+_TAKEN = "SELECT 1 FROM credentials WHERE kind = :kind AND name = :name AND account_id <> :account_id"
+_DROP_LOGIN = "DELETE FROM credentials WHERE kind = 'dev' AND account_id = :account_id"
 _PUT_CREDENTIAL = """
 INSERT INTO credentials (kind, name, account_id, hash) VALUES (:kind, :name, :account_id, :hash)
 ON CONFLICT (kind, name) DO UPDATE SET hash = excluded.hash
@@ -49,8 +51,6 @@ _NEW_VERSION = """
 INSERT INTO meta (name, value) VALUES (:name, :value) ON CONFLICT (name) DO UPDATE SET value = excluded.value
 """
 _PUT_META = "INSERT INTO meta (name, value) VALUES (:name, :value) ON CONFLICT (name) DO NOTHING"
-
-CACHED_CREDENTIALS = 10_000
 
 slow_hasher = argon2.PasswordHasher()
 
@@ -87,8 +87,6 @@ class Accounts:
         self._retention = retention
         self._clock = clock
         self._key = b""
-        self._version: list[Row] = []
-        self._cached: dict[tuple[CredentialKind, str], Credential] = {}
 
     async def create(
         self, *, email: str, login: str | None, plan: Plan, timezone: str, parent_id: int | None
@@ -108,8 +106,7 @@ class Accounts:
                 if _account(parent[0], self._retention).parent_id is not None:
                     raise AccountError(f"Account {parent_id} is itself a subaccount and cannot be a parent.")
             for kind, name in names.items():
-                if name is not None and tx.rows(_TAKEN, {"kind": kind, "name": name}):
-                    raise AccountError(f"{name} is taken by another account.")
+                _check_free(tx, kind, name, account_id=0)
             row = {
                 "email": email,
                 "login": login,
@@ -133,6 +130,26 @@ class Accounts:
         names = {"fuse": account.email.lower(), "dev": account.login, "plivo": account.auth_id}
         await self._write(lambda tx: tx.each(_PUT_CREDENTIAL, _credential_rows(account_id, names, hashes)))
         return account, new
+
+    async def set_password(self, account_id: int, password: str, login: str | None = None) -> Account:
+        """Let an account in to the DEV API with a password of its owner's choice, and a *login* if it has none.
+
+        Another *login* replaces the one it has. Raises AccountError for an unknown id, without any login, and when the
+        login is taken.
+        """
+        login = login or (await self.get(account_id)).login
+        if login is None:
+            raise AccountError(f"Account {account_id} has no login yet; choose one with --login.")
+        row = {"kind": "dev", "name": login, "account_id": account_id, "hash": slow_hasher.hash(password)}
+
+        def work(tx: Transaction) -> None:
+            _check_free(tx, "dev", login, account_id)
+            tx.each(_DROP_LOGIN, [{"account_id": account_id}])
+            tx.each(_SET_LOGIN, [{"id": account_id, "login": login}])
+            tx.each(_PUT_CREDENTIAL, [row])
+
+        await self._write(work)
+        return await self.get(account_id)
 
     async def all(self) -> list[Account]:
         rows = await self._engine.quick(lambda reader: reader.rows(_LIST, {}))
@@ -171,24 +188,22 @@ class Accounts:
 
         return await self._engine.write(and_tell)
 
+    async def version(self) -> bytes:
+        """Other bytes after every change to any account, in whichever process it was made."""
+        rows = await self._engine.quick(lambda reader: reader.rows(_META, _VERSION))
+        return bytes(rows[0][0]) if rows else b""
+
     async def credential(self, kind: CredentialKind, name: str) -> Credential | None:
         """The credential of that name; fuse's names are e-mail addresses, whose case does not matter."""
-        key = kind, name.lower() if kind == "fuse" else name
+        key = {"kind": kind, "name": name.lower() if kind == "fuse" else name}
 
-        # Every request asks this. Whoever changes an account, in whichever process, leaves a new version.
         def work(reader: Reader) -> Credential | None:
-            version = reader.rows(_META, _VERSION)
-            if version != self._version or len(self._cached) > CACHED_CREDENTIALS:
-                self._version, self._cached = version, {}
-            known = self._cached.get(key)
-            if known is None:
-                found = reader.rows(_CREDENTIAL, {"kind": key[0], "name": key[1]})
-                if not found:
-                    return None
-                stored, account_id = found[0]
-                [account] = reader.rows(_GET, {"id": account_id})
-                known = self._cached[key] = Credential(_account(account, self._retention), stored)
-            return known
+            found = reader.rows(_CREDENTIAL, key)
+            if not found:
+                return None
+            stored, account_id = found[0]
+            [account] = reader.rows(_GET, {"id": account_id})
+            return Credential(_account(account, self._retention), stored)
 
         return await self._engine.quick(work)
 
@@ -219,6 +234,11 @@ class Accounts:
 
         known = await self._engine.quick(find)
         self._key = known if known is not None else await self._engine.write(make)
+
+
+def _check_free(tx: Transaction, kind: str, name: str | None, account_id: int) -> None:
+    if name is not None and tx.rows(_TAKEN, {"kind": kind, "name": name, "account_id": account_id}):
+        raise AccountError(f"{name} is taken by another account.")
 
 
 def _new_secrets(login: str | None) -> Secrets:

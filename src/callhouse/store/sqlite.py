@@ -10,7 +10,7 @@ from typing import TypeVar
 
 import apsw
 
-from callhouse.errors import StoreRefused, StoreUnavailable
+from callhouse.errors import NoStore, StoreRefused, StoreUnavailable
 from callhouse.store.engine import Parameters, Reader, Row, Transaction
 from callhouse.store.migrations import migrations
 
@@ -69,16 +69,19 @@ class SQLiteTransaction:
 class SQLite:
     """The file ``callhouse.db`` in a directory; several processes may have it open at once. Satisfies Engine."""
 
-    def __init__(self, directory: Path, *, busy_timeout_ms: int = 30_000) -> None:
-        """Open or create the store in *directory* and bring its schema up to date.
+    def __init__(self, directory: Path, *, create: bool = True, busy_timeout_ms: int = 30_000) -> None:
+        """Open or *create* the store in *directory* and bring its schema up to date.
 
-        Raises StoreUnavailable when the directory or the file cannot be used.
+        Raises StoreUnavailable when the directory or the file cannot be used, and NoStore when there is none and none
+        is to be created.
         """
         self.path = directory / FILE_NAME
         self._busy_timeout = busy_timeout_ms
         self._opened: list[apsw.Connection] = []
         self._opening = threading.Lock()
         try:
+            if not create and not directory.is_file() and not self.path.exists():
+                raise NoStore(f"The directory {directory} holds no store.")
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             # What the store holds is nobody else's business, whatever the directory's mode; WAL files take this one's.
             self.path.touch(mode=0o600, exist_ok=True)
@@ -86,6 +89,8 @@ class SQLite:
             _migrate(self._loop_side)
             self._loop_side.set_busy_timeout(LOOP_BUSY_MS)
             self._loop_reader = SQLiteTransaction(self._loop_side)
+        except FileExistsError as error:
+            raise StoreUnavailable(f"The data directory {directory} cannot be used: it is a file.") from error
         except OSError as error:
             raise StoreUnavailable(f"The data directory {directory} cannot be used: {error.strerror}.") from error
         except apsw.Error as error:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -17,7 +17,7 @@ from callhouse.model.event import Event
 from callhouse.model.instant import format_duration
 from callhouse.model.number import number_key
 from callhouse.model.record import Outcome, Part, Record
-from callhouse.store import rollups
+from callhouse.store import quarantine, rollups
 from callhouse.store.engine import Transaction
 from callhouse.store.logs import LogCodec
 
@@ -43,24 +43,35 @@ WHERE account_id = :account_id AND id = :id
 """  # noqa: S608
 
 _ANY_WAITING = "SELECT 1 FROM waiting_events LIMIT 1"
+# The large ones are found in an index of their own, so that counting the others reads no event.
 _COUNT_WAITING = """
-SELECT account_id, session_id, count(*) FROM waiting_events
-WHERE account_id = :account_id AND session_id = :session_id GROUP BY account_id, session_id
+SELECT account_id, session_id, count(*), (
+    SELECT coalesce(sum(size), 0) FROM waiting_events
+    WHERE account_id = :account_id AND session_id = :session_id AND size > 2000
+)
+FROM waiting_events WHERE account_id = :account_id AND session_id = :session_id GROUP BY account_id, session_id
 """
+_SMALL = 2_000 + 32
+"""What an event that is not large takes in a log at most; there it may be a little longer than while it waits."""
+
+GROWTH = 6
+"""How many times as long as the record that brought them events may be in a log (1e15 becomes 1000000000000000.0)."""
+
 _WAITING = "SELECT event FROM waiting_events WHERE account_id = :account_id AND session_id = :session_id ORDER BY id"
 _WAIT = """
-INSERT INTO waiting_events (account_id, session_id, identity, timestamp, event)
-VALUES (:account_id, :session_id, :identity, :timestamp, :event)
+INSERT INTO waiting_events (account_id, session_id, identity, timestamp, size, event)
+VALUES (:account_id, :session_id, :identity, :timestamp, :size, :event)
 ON CONFLICT (account_id, session_id, identity) DO NOTHING RETURNING id
 """
 _DONE_WAITING = "DELETE FROM waiting_events WHERE account_id = :account_id AND session_id = :session_id"
 
 _LOG = "SELECT dictionary, document FROM logs WHERE account_id = :account_id AND call_id = :call_id"
+_LOG_SIZE = "SELECT size FROM logs WHERE account_id = :account_id AND call_id = :call_id"
 _PUT_LOG = """
-INSERT INTO logs (call_id, account_id, ended, dictionary, document)
-VALUES (:call_id, :account_id, :ended, :dictionary, :document)
+INSERT INTO logs (call_id, account_id, ended, dictionary, size, document)
+VALUES (:call_id, :account_id, :ended, :dictionary, :size, :document)
 ON CONFLICT (call_id) DO UPDATE
-SET ended = excluded.ended, dictionary = excluded.dictionary, document = excluded.document
+SET ended = excluded.ended, dictionary = excluded.dictionary, size = excluded.size, document = excluded.document
 """
 _MOVE_LOG = "UPDATE logs SET ended = :ended WHERE account_id = :account_id AND call_id = :call_id"
 
@@ -73,11 +84,13 @@ _SHOW_ERRORS = """
 UPDATE call_errors SET started = :started, dest_key = :dest_key
 WHERE account_id = :account_id AND session_id = :session_id
 """
-_KNOWN_ERRORS = "SELECT identity FROM call_errors WHERE account_id = :account_id AND session_id = :session_id"
+_KNOWN_ERRORS = """
+SELECT identity, length(line) FROM call_errors WHERE account_id = :account_id AND session_id = :session_id
+"""
 
 _QUARANTINE = """
-INSERT INTO quarantine (account_id, received, source, reason, digest, record)
-VALUES (:account_id, :received, :source, :reason, :digest, :record)
+INSERT INTO quarantine (account_id, received, source, reason, digest, size, preview, record)
+VALUES (:account_id, :received, :source, :reason, :digest, :size, :preview, :record)
 ON CONFLICT (account_id, digest) DO UPDATE SET received = excluded.received, reason = excluded.reason
 """
 
@@ -103,9 +116,12 @@ class _Session:
         "parts",
         "row_id",
         "session_id",
+        "size_at_most",
+        "size_is_exact",
         "stored",
         "stored_events",
         "waiting",
+        "waiting_large",
     )
 
     def __init__(self, account_id: int, session_id: str) -> None:
@@ -115,13 +131,18 @@ class _Session:
         self.stored: Call | None = None
         self.stored_events = 0
         self.waiting = 0
+        # Bytes in waiting events that are large.
+        self.waiting_large = 0
         self.call: Call | None = None
         self.parts: list[tuple[Event, ...]] = []
         self.errors: list[tuple[Event, ...]] = []
-        # Known only once the number of events has come near its limit.
+        # Known only once the number of events or their size has come near its limit.
         self.identities: set[bytes] | None = None
-        # Known only once errors have come that no log counts.
-        self.late_errors: set[bytes] | None = None
+        # Bytes of the log: a bound that is cheap to know, until that has come near the limit.
+        self.size_at_most: int | None = None
+        self.size_is_exact = False
+        # Sizes by identity; known only once errors have come that no log counts.
+        self.late_errors: dict[bytes, int] | None = None
         self.changed = False
 
     @property
@@ -136,11 +157,12 @@ class _Session:
 class BatchWriter:
     """Applies one batch within *tx*."""
 
-    def __init__(self, tx: Transaction, codec: LogCodec, *, now: int, max_events: int) -> None:
+    def __init__(self, tx: Transaction, codec: LogCodec, *, now: int, max_events: int, max_log: int) -> None:
         self._tx = tx
         self._codec = codec
         self._now = now
         self._max_events = max_events
+        self._max_log = max_log
         self._sessions: dict[tuple[int, str], _Session] = {}
         self._horizons: dict[int, tuple[int, int, int]] = {}
 
@@ -173,7 +195,7 @@ class BatchWriter:
             return None, Outcome(refusal=record.read)
         session = self._sessions[record.account.id, record.read.session_id]
         try:
-            return session, Outcome(expired_events=self._apply(session, record.account, record.read))
+            return session, Outcome(expired_events=self._apply(session, record, record.read))
         except RecordError as error:
             return None, Outcome(refusal=str(error))
 
@@ -189,11 +211,13 @@ class BatchWriter:
             session = self._sessions[account_id, call.session_id]
             session.row_id, session.stored, session.stored_events, session.call = row_id, call, event_count, call
         if self._tx.rows(_ANY_WAITING, {}):
-            for account_id, session_id, waiting in self._tx.each(_COUNT_WAITING, keys):
-                self._sessions[account_id, session_id].waiting = waiting
+            for account_id, session_id, waiting, large in self._tx.each(_COUNT_WAITING, keys):
+                session = self._sessions[account_id, session_id]
+                session.waiting, session.waiting_large = waiting, large
 
-    def _apply(self, session: _Session, account: Account, part: Part) -> int:
+    def _apply(self, session: _Session, record: Record, part: Part) -> int:
         """Let *session* take in what *part* says; how many of its events were too old. Raises RecordError."""
+        account = record.account
         calls_since, details_since, sessions_since = self._since(account)
         call = session.call
         if part.call is not None:
@@ -217,7 +241,7 @@ class BatchWriter:
             kept = format_duration(account.retention.details)
             raise RecordError(f"its events are older than their retention of {kept}")
         if events:
-            self._check_count(session, events)
+            self._check_log(session, events, GROWTH * len(record.raw))
         if late:
             self._check_late(session, errors)
         if events:
@@ -235,27 +259,52 @@ class BatchWriter:
             self._horizons[account.id] = horizons
         return self._horizons[account.id]
 
-    def _check_count(self, session: _Session, events: tuple[Event, ...]) -> None:
-        # Only when repeats might explain the number are the events themselves compared.
+    def _check_log(self, session: _Session, events: tuple[Event, ...], size: int) -> None:
+        """Raise RecordError when the call's log cannot hold *events* as well, which take *size* bytes at most."""
+        # Only when repeats might explain the number or the size are the events themselves compared.
+        size += self._size_at_most(session)
         if session.identities is None:
             count = session.stored_events + session.waiting + sum(map(len, session.parts)) + len(events)
-            if count <= self._max_events:
+            if count <= self._max_events and size <= self._max_log:
+                session.size_at_most = size
                 return
             session.identities = set(log_document.identities(self._known_events(session)))
             session.identities.update(*map(log_document.identities, session.parts))
-        new = [identity for identity in log_document.identities(events) if identity not in session.identities]
-        if len(session.identities) + len(new) > self._max_events:
+        identified = zip(log_document.identities(events), events, strict=True)
+        new = {identity: event for identity, event in identified if identity not in session.identities}
+        if new and len(session.identities) + len(new) > self._max_events:
             raise RecordError(f"the call has more than {self._max_events} events")
+        if session.size_is_exact or size > self._max_log:
+            if not session.size_is_exact:
+                known = log_document.merge(self._known_events(session), session.parts)
+                session.size_at_most, session.size_is_exact = _packed_size(known), True
+            size = self._size_at_most(session) + _packed_size(new.values())
+            if new and size > self._max_log:
+                raise RecordError(f"the call's log has more than {self._max_log} bytes")
+        session.size_at_most = size
         session.identities.update(new)
 
     def _check_late(self, session: _Session, errors: tuple[Event, ...]) -> None:
-        """As _check_count for *errors* of which some are not in the log."""
+        """As _check_log for *errors* of which some are not in the log."""
         if session.late_errors is None:
-            session.late_errors = {bytes(identity) for (identity,) in self._tx.rows(_KNOWN_ERRORS, session.key)}
-        merged = session.late_errors.union(identity for identity, _ in _identified(errors))
+            session.late_errors = {
+                bytes(identity): size for identity, size in self._tx.rows(_KNOWN_ERRORS, session.key)
+            }
+        merged = {**session.late_errors, **{identity: len(event.line) for identity, event in _identified(errors)}}
         if len(merged) > self._max_events:
             raise RecordError(f"the call has more than {self._max_events} errors")
+        if sum(merged.values()) > self._max_log:
+            raise RecordError(f"the call's errors have more than {self._max_log} characters")
         session.late_errors = merged
+
+    def _size_at_most(self, session: _Session) -> int:
+        """Bytes of the log of *session* that are surely not exceeded."""
+        if session.size_at_most is None:
+            session.size_at_most = session.waiting_large + session.waiting * _SMALL
+            if session.stored_events:
+                rows = self._tx.rows(_LOG_SIZE, {"account_id": session.account_id, "call_id": session.row_id})
+                session.size_at_most += sum(size for (size,) in rows)
+        return session.size_at_most
 
     def _known_events(self, session: _Session) -> list[Event]:
         known: list[Event] = []
@@ -307,13 +356,15 @@ class BatchWriter:
             assert session.row_id is not None
             assert session.call is not None
             log = logs[session.account_id, session.session_id]
-            dictionary, document = self._codec.compress(log_document.pack(log))
+            packed = log_document.pack(log)
+            dictionary, document = self._codec.compress(packed)
             rows.append(
                 {
                     "call_id": session.row_id,
                     "account_id": session.account_id,
                     "ended": session.call.end,
                     "dictionary": dictionary,
+                    "size": len(packed),
                     "document": document,
                 }
             )
@@ -341,12 +392,16 @@ class BatchWriter:
                     "source": record.source,
                     "reason": outcome.refusal,
                     "digest": hashlib.blake2b(record.raw, digest_size=16, person=record.source.encode()[:16]).digest(),
-                    "record": record.raw,
+                    **quarantine.columns_of(record.raw),
                 }
                 for record, outcome in zip(records, outcomes, strict=True)
                 if outcome.refusal is not None
             ),
         )
+
+
+def _packed_size(events: Collection[Event]) -> int:
+    return len(log_document.pack(list(events))) if events else 0
 
 
 def _moved_logs(sessions: Iterable[_Session]) -> list[dict[str, Any]]:
@@ -368,7 +423,8 @@ def _waiting_rows(session: _Session) -> Iterable[dict[str, Any]]:
     for part in session.parts:
         for identity, event in _identified(part):
             encoded = _encode_event(event)
-            yield {**session.key, "identity": identity, "timestamp": event.timestamp, "event": encoded}
+            columns = {"identity": identity, "timestamp": event.timestamp, "size": len(encoded), "event": encoded}
+            yield {**session.key, **columns}
 
 
 def _error_rows(session: _Session) -> Iterable[dict[str, Any]]:

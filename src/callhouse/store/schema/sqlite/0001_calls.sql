@@ -85,12 +85,14 @@ CREATE TABLE call_counts (
     PRIMARY KEY (account_id, width, bucket)
 ) WITHOUT ROWID;
 
--- The log of a complete call: callhouse.model.log's document, compressed with the numbered dictionary (0: none).
+-- The log of a complete call: callhouse.model.log's document, size bytes long, compressed with the numbered dictionary
+-- (0: none).
 CREATE TABLE logs (
     call_id    INTEGER PRIMARY KEY,
     account_id INTEGER NOT NULL,
     ended      INTEGER NOT NULL,
     dictionary INTEGER NOT NULL,
+    size       INTEGER NOT NULL,
     document   BLOB NOT NULL
 );
 CREATE INDEX logs_by_end ON logs (account_id, ended);
@@ -102,9 +104,11 @@ CREATE TABLE waiting_events (
     session_id TEXT NOT NULL,
     identity   BLOB NOT NULL,
     timestamp  INTEGER NOT NULL,
+    size       INTEGER NOT NULL,
     event      BLOB NOT NULL
 );
 CREATE UNIQUE INDEX waiting_events_once ON waiting_events (account_id, session_id, identity);
+CREATE INDEX waiting_events_large ON waiting_events (account_id, session_id, size) WHERE size > 2000;
 CREATE INDEX waiting_events_by_time ON waiting_events (account_id, timestamp);
 
 -- The events of class error, which outlive their log. started and dest_key are the call's, once that is complete: until
@@ -136,7 +140,8 @@ CREATE VIRTUAL TABLE log_words USING fts5 (
     words, content = '', contentless_delete = 1, detail = none, tokenize = "unicode61 remove_diacritics 2"
 );
 
--- What was refused inside an accepted batch; the digest makes a repeat of it the same entry.
+-- What was refused inside an accepted batch; the digest makes a repeat of it the same entry. The record is compressed
+-- (zstd); its size and the preview, its first bytes, are those before.
 CREATE TABLE quarantine (
     id         INTEGER PRIMARY KEY AUTOINCREMENT,
     account_id INTEGER NOT NULL REFERENCES accounts (id),
@@ -144,6 +149,8 @@ CREATE TABLE quarantine (
     source     TEXT NOT NULL,
     reason     TEXT NOT NULL,
     digest     BLOB NOT NULL,
+    size       INTEGER NOT NULL,
+    preview    BLOB NOT NULL,
     record     BLOB NOT NULL
 );
 CREATE UNIQUE INDEX quarantine_once ON quarantine (account_id, digest);
