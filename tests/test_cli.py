@@ -730,7 +730,7 @@ class TestDemo:
             env={**os.environ, "TMPDIR": str(tmp_path)},
         )  # fmt: skip
 
-    def test_the_three_printed_commands_work_and_live_calls_come_in_until_sigterm_ends_it_all(self, tmp_path):
+    def test_the_four_printed_commands_work_and_live_calls_come_in_until_sigterm_ends_it_all(self, tmp_path):
         with self.start(tmp_path, "--calls", 300, "--port", 0) as process:
             try:
                 commands, lines = [], []
@@ -742,7 +742,7 @@ class TestDemo:
                 lines.append(line)
                 address = re.search(r"http://127\.0\.0\.1:\d+", lines[0])[0]
                 self.check_printed(commands, address)
-                user, password = re.search(r"user (\S+), password (\w+)", lines[-1]).groups()
+                user, password = re.search(r"for Fuse with user (\S+), password (\w+)", lines[-2]).groups()
                 assert httpx.get(f"{address}/docs", timeout=SECONDS).status_code == 200
                 assert httpx.get(f"{address}/api/calls/1/2", auth=(user, password), timeout=SECONDS).status_code == 200
 
@@ -762,8 +762,8 @@ class TestDemo:
             httpx.get(f"{address}/healthz")
 
     def check_printed(self, commands, address):
-        assert len(commands) == 3
-        newest, one, xml = (
+        assert len(commands) == 4
+        newest, one, xml, dev = (
             subprocess.run(["bash", "-c", c], capture_output=True, text=True, check=True, timeout=60).stdout
             for c in commands
         )
@@ -775,6 +775,8 @@ class TestDemo:
         assert len(log) > 5
         assert xml.startswith('<?xml version="1.0"?>\n<result><calls><item>')
         assert xml.count("<session_id>") == 2
+        sessions = json.loads(dev)
+        assert (sessions["status"], len(sessions["result"]["sessions"])) == ("success", 3)
         assert all(address in command for command in commands)
 
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])

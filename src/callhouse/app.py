@@ -2,16 +2,18 @@
 
 import asyncio
 import gc
+import html
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from pathlib import Path
+from string import Template
 from typing import Any
 
 import msgspec
 import prometheus_client
-from litestar import HttpMethod, Litestar, MediaType, Request, Response, Router, route
+from litestar import Litestar, Request, Response, Router, route
 from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
 from litestar.openapi import OpenAPIConfig, ResponseSpec
 from litestar.openapi.plugins import JsonRenderPlugin
@@ -38,7 +40,8 @@ from callhouse.observability import (
     ASGIApp,
     log,
 )
-from callhouse.reference import PlainOperation, answer, complete, operation
+from callhouse.reference import PlainOperation, answer, complete, of_tag, operation
+from callhouse.render import JSON, READ
 from callhouse.settings import Settings
 from callhouse.store import Store, open_store
 from callhouse.wire import Wire
@@ -51,8 +54,6 @@ PROBES = ("/healthz", "/readyz", "/metrics")
 
 PROBE_SECONDS = 2.0
 """How long the store may take to prove that it is writable."""
-
-READ = [HttpMethod.GET, HttpMethod.HEAD]
 
 DOCS_FILES = {
     **{name: files("callhouse") / "pages" / name for name in ("docs.css", "docs.js")},
@@ -70,6 +71,11 @@ DOCS_HEADERS = {
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
+
+
+INGEST = "Ingest"
+OPERATION = "Operation"
+"""Titles of the parts of the API reference that belong to no wire API."""
 
 
 def now() -> int:
@@ -147,7 +153,9 @@ def create_app(settings: Settings, announce: Callable[[], Coroutine[Any, Any, No
             readyz,
             metrics,
             docs,
+            docs_of,
             docs_file,
+            document_of,
             openapi,
         ],
         lifespan=[lifespan],
@@ -157,8 +165,12 @@ def create_app(settings: Settings, announce: Callable[[], Coroutine[Any, Any, No
         # Our own limit names what to do and holds after decompression too.
         request_max_body_size=None,
     )
-    complete(app.openapi_schema, ingest_reference.schemas())
-    app.state.openapi = encode_json(app.openapi_schema.to_schema())
+    titles = {**{api.name: api.title for api in wires}, "ingest": INGEST, "operation": OPERATION}
+    schemes = {title: name for name, title in titles.items() if title != OPERATION}
+    complete(app.openapi_schema, ingest_reference.schemas(), schemes)
+    document = app.openapi_schema.to_schema()
+    app.state.openapi = encode_json(document)
+    app.state.references = _references(document, titles)
     return Access(answered, settings.server.max_in_flight, overloaded)
 
 
@@ -186,8 +198,7 @@ class Health(msgspec.Struct):
 
 def _operational(operation_id: str, summary: str, description: str, *responses: ResponseSpec) -> dict[str, Any]:
     statuses = dict(zip((200, 503), responses, strict=False))
-    documented = operation(operation_id, "Operation", summary, description, statuses, PlainOperation)
-    return {**documented, "security": []}
+    return operation(operation_id, OPERATION, summary, description, statuses, PlainOperation)
 
 
 ALIVE = _operational("healthz", "Alive", "The process answers.", answer(Health, "It does.", {"status": "ok"}))
@@ -247,11 +258,60 @@ async def metrics(request: Request[Any, Any, Any]) -> Response[Any]:
     return Response(prometheus_client.generate_latest(), media_type=prometheus_client.CONTENT_TYPE_LATEST)
 
 
+class Reference(msgspec.Struct, frozen=True):
+    """A part of the API reference: its page, and the document that this shows."""
+
+    page: bytes
+    document: bytes
+
+
+def _references(document: dict[str, Any], titles: Mapping[str, str]) -> dict[str, Reference]:
+    """A reference for each of *titles*, by name; each page links to all."""
+    template = Template((files("callhouse") / "pages" / "docs.html").read_text())
+
+    def link(name: str, shown: str) -> str:
+        current = ' aria-current="page"' if name == shown else ""
+        return f'<a href="/docs/{name}"{current}>{html.escape(titles[name])}</a>'
+
+    return {
+        name: Reference(
+            template.substitute(
+                name=name, title=html.escape(title), links="\n      ".join(link(n, name) for n in titles)
+            ).encode(),
+            encode_json(of_tag(document, title, HOW_TO_TRY)),
+        )
+        for name, title in titles.items()
+    }
+
+
 @route("/docs", http_method=READ, include_in_schema=False, sync_to_thread=False)
-def docs() -> Response[Any]:
-    """The page of the API reference."""
-    page = (files("callhouse") / "pages" / "docs.html").read_bytes()
-    return Response(page, media_type="text/html; charset=utf-8", headers=DOCS_HEADERS)
+def docs(request: Request[Any, Any, Any]) -> Response[Any]:
+    """The first part of the API reference."""
+    return _page(next(iter(request.app.state.references.values())))
+
+
+@route("/docs/{name:str}", http_method=READ, include_in_schema=False, sync_to_thread=False)
+def docs_of(request: Request[Any, Any, Any], name: FromPath[str]) -> Response[Any]:
+    """The part of the API reference of that name."""
+    return _page(_reference(request, name))
+
+
+@route("/openapi/{file:str}", http_method=READ, include_in_schema=False, sync_to_thread=False)
+def document_of(request: Request[Any, Any, Any], file: FromPath[str]) -> Response[Any]:
+    """The document of a part of the API reference: ``<name>.json``."""
+    name, dot, suffix = file.rpartition(".")
+    return Response(_reference(request, name if (dot, suffix) == (".", "json") else "").document, media_type=JSON)
+
+
+def _reference(request: Request[Any, Any, Any], name: str) -> Reference:
+    references: dict[str, Reference] = request.app.state.references
+    if name not in references:
+        raise NotFoundException
+    return references[name]
+
+
+def _page(reference: Reference) -> Response[Any]:
+    return Response(reference.page, media_type="text/html; charset=utf-8", headers=DOCS_HEADERS)
 
 
 @route("/docs/static/{name:str}", http_method=READ, include_in_schema=False, sync_to_thread=False)
@@ -266,38 +326,45 @@ def docs_file(name: FromPath[str]) -> File:
 
 @route("/openapi.json", http_method=READ, include_in_schema=False, sync_to_thread=False)
 def openapi(request: Request[Any, Any, Any]) -> Response[Any]:
-    """The document that the page of the API reference shows."""
-    return Response(request.app.state.openapi, media_type=MediaType.JSON)
+    """The whole document."""
+    return Response(request.app.state.openapi, media_type=JSON)
 
 
-INTRODUCTION = """
+HOW_TO_TRY = """
+Every operation can be tried here against this server. First **authorize**; `callhouse accounts create` prints an
+account's credentials.
+""".strip()
+
+INTRODUCTION = f"""
 Send calls and their logs, and read them through the APIs that your scripts already speak.
 
-Every operation can be tried here against this server. First **authorize** with the account's e-mail address as user
-name and its developer key as password; `callhouse accounts create` prints them.
-"""
+{HOW_TO_TRY}
+""".strip()
 
 
 def _openapi(wires: list[Wire]) -> OpenAPIConfig:
-    basic = SecurityScheme(
-        type="http",
-        scheme="basic",
-        description="A name and a secret of the account: its e-mail address and developer key; for sending also its "
-        "auth id and auth token, or its login and password.",
-    )
+    secured = {
+        **{api.name: api.description for api in wires},
+        "ingest": "Any name and secret of the account: its e-mail address and developer key, its login and password, "
+        "or its auth id and auth token.",
+    }
+    schemes = {
+        name: SecurityScheme(type="http", scheme="basic", description=description)
+        for name, description in secured.items()
+    }
     return OpenAPIConfig(
         title="Callhouse",
         version=__version__,
-        description=INTRODUCTION.strip(),
-        components=Components(security_schemes={"basic": basic}),
+        description=INTRODUCTION,
+        components=Components(security_schemes={**schemes}),
         tags=[
             *(Tag(name=api.title, description=api.description) for api in wires),
             Tag(
-                name="Ingest",
+                name=INGEST,
                 description="Send calls and events, with HTTP Basic and any of the account's credentials. A body may "
                 "be compressed: `Content-Encoding: gzip` or `zstd`.",
             ),
-            Tag(name="Operation", description="For load balancers and monitoring; without credentials."),
+            Tag(name=OPERATION, description="For load balancers and monitoring; without credentials."),
         ],
         # Litestar's own routes answer GET alone; they stand where nobody looks.
         path="/docs/openapi",

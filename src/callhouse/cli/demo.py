@@ -33,6 +33,7 @@ from callhouse.settings import Settings
 from callhouse.store.accounts import Secrets
 
 EMAIL = "demo@callhouse.example"
+LOGIN = "demo"
 SECONDS_BETWEEN_CALLS = 4.0
 PREFERRED_PORT = 8080
 
@@ -110,7 +111,7 @@ async def _prepare(in_force: Settings, calls: int) -> tuple[Secrets, int, str]:
             account, secrets = await store.accounts.rotate(known[0].id)
         else:
             account, secrets = await store.accounts.create(
-                email=EMAIL, login=None, plan="standard", timezone="UTC", parent_id=None
+                email=EMAIL, login=LOGIN, plan="standard", timezone="UTC", parent_id=None
             )
             with Progress(
                 "Simulating calls", BarColumn(), MofNCompleteColumn(), console=err, transient=True
@@ -158,7 +159,11 @@ def _print_commands(address: str, secrets: Secrets, session_id: str) -> None:
         "# two calls with their logs, as XML",
         f"curl -s {user} -H 'Accept: application/xml' '{address}/api/all_logs/{since}/{until}?limit=2'",
         "",
-        f"The reference is at {address}/docs (user {EMAIL}, password {secrets.developer_key}). Ctrl-C ends the demo.",
+        "# three calls of the last day as lines of the DEV API",
+        f"curl -s -u {LOGIN}:{secrets.password} '{address}/ws/calls/sessions/{since}/{until}?limit=3'",
+        "",
+        f"The references are at {address}/docs: for Fuse with user {EMAIL}, password {secrets.developer_key},",
+        f"for DEV with user {LOGIN}, password {secrets.password}. Ctrl-C ends the demo.",
     ]
     sys.stdout.write("\n".join(lines) + "\n")
     sys.stdout.flush()

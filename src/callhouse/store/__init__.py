@@ -12,6 +12,7 @@ from callhouse.observability import BATCH_SIZE
 from callhouse.store import expiry, logs
 from callhouse.store.accounts import Accounts
 from callhouse.store.batcher import Batcher
+from callhouse.store.call_errors import CallErrors
 from callhouse.store.calls import Calls
 from callhouse.store.engine import Engine, Reader, Row, Transaction
 from callhouse.store.logs import LogCodec
@@ -32,6 +33,7 @@ INSERT INTO meta (name, value) VALUES ('probe', :now) ON CONFLICT (name) DO UPDA
 _STATISTICS = {
     "calls": "SELECT coalesce(sum(calls), 0) FROM call_counts WHERE width = 768",
     "logs": "SELECT count(*) FROM logs",
+    "call_errors": "SELECT count(*) FROM call_errors",
     "waiting_events": "SELECT count(*) FROM waiting_events",
     "quarantine": "SELECT count(*) FROM quarantine",
 }
@@ -67,6 +69,7 @@ class Store:
         self.clock = clock
         self.accounts = Accounts(engine, retention, clock)
         self.calls = Calls(engine, self._codec)
+        self.errors = CallErrors(engine)
         self.quarantine = Quarantine(engine)
         self._batcher: Batcher[Record, Outcome] = Batcher(
             self.load, batch_items=BATCH_RECORDS, max_waiting=MAX_WAITING_RECORDS, on_batch=BATCH_SIZE.observe

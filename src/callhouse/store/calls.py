@@ -38,8 +38,14 @@ _EXPRESSIONS = {
 }
 
 _CLAUSES = f"account_id = :account_id AND {COMPLETE} AND started >= :since AND started < :until"
-_NEWEST_FIRST = "ORDER BY started DESC, session_id DESC LIMIT :limit"
-_COUNT_NUMBER = f"SELECT count(*) FROM calls WHERE {_CLAUSES} AND dest_key = :dest_key"  # noqa: S608
+_LIMIT = " LIMIT :limit"
+_NEWEST_FIRST = f"ORDER BY started DESC, session_id DESC{_LIMIT}"
+_OLDEST_FIRST = f"ORDER BY started, session_id{_LIMIT}"
+_LOGGED = " AND event_count > 0 AND ended >= :logged_since"
+_EARLIER_TIES = f"""
+SELECT count(*) FROM calls
+WHERE account_id = :account_id AND {COMPLETE} AND started = :started AND session_id < :session_id
+"""  # noqa: S608
 
 _LOGS = """
 SELECT dictionary, document FROM logs
@@ -78,23 +84,25 @@ class Calls:
         self._codec = codec
 
     async def start_of_page(self, query: CallQuery, fields: Sequence[str], chunk: int = CHUNK) -> Page[Row]:
-        """The first *chunk* rows of the page at most, and the exact total; rest_of_page reads on."""
-        if query.limit <= SMALL_PAGE and query.number is None:
+        """The first *chunk* rows of the page at most, and the exact total; rows_of_page reads on."""
+        if query.limit <= SMALL_PAGE and _is_counted(query) and not (query.oldest_first and _is_deep(query)):
             return await self._engine.quick(lambda reader: _small_page(reader, query, tuple(fields)))
-        sql = _select(tuple(fields), by_number=query.number is not None)
+        sql = _select(tuple(fields), _filters(query), oldest_first=query.oldest_first)
         first = msgspec.structs.replace(query, limit=min(query.limit, chunk))
         return await self._engine.read(lambda reader: Page(_rows(reader, sql, first), _total(reader, query)))
 
-    async def rest_of_page(
-        self, query: CallQuery, fields: Sequence[str], last: Row, chunk: int = CHUNK
+    async def rows_of_page(
+        self, query: CallQuery, fields: Sequence[str], first: list[Row], chunk: int = CHUNK
     ) -> AsyncIterator[list[Row]]:
-        """The rows of the page that follow *last*, the last row of its start, *chunk* at a time.
+        """All rows of the page, *chunk* at a time; the *first* of them are those that start_of_page gave.
 
         *fields* must end in ``start`` and ``session_id``, which mark the place to go on from.
         """
-        left = query.limit - chunk
-        after = "AND (started, session_id) < (:last_start, :last_session)"
-        sql = _select(tuple(fields), by_number=query.number is not None, after=after)
+        yield first
+        if len(first) < chunk:
+            return
+        last, left = first[-1], query.limit - chunk
+        sql = _select(tuple(fields), _filters(query), oldest_first=query.oldest_first, after=True)
         while left > 0:
             few = msgspec.structs.replace(query, limit=min(left, chunk), offset=0)
             place = {"last_start": last[-2], "last_session": last[-1]}
@@ -125,6 +133,14 @@ class Calls:
             return documents
 
         return await self._engine.read(work)
+
+    async def by_id(self, account_id: int, call_id: int, fields: Sequence[str], *, since: int) -> Row | None:
+        """The complete call with that id that started at *since* or later."""
+        columns = ", ".join(_EXPRESSIONS[field] for field in fields)
+        sql = f"SELECT {columns} FROM calls WHERE account_id = :account_id AND id = :id AND {COMPLETE}"  # noqa: S608
+        parameters = {"account_id": account_id, "id": call_id, "since": since}
+        found = await self._engine.quick(lambda reader: reader.rows(f"{sql} AND started >= :since", parameters))
+        return found[0] if found else None
 
     async def log(self, account_id: int, session_id: str, *, since: int, details_since: int) -> FoundLog | None:
         """The log of a complete call that started at *since* or later; None when there is no such call."""
@@ -159,11 +175,38 @@ class Calls:
         return [FoundCall(*row) for row in rows]
 
 
+def _filters(query: CallQuery) -> str:
+    """The conditions of *query* beyond its window."""
+    if query.logged_since is None:
+        return "" if query.number is None else " AND dest_key = :dest_key"
+    # With coalesce, the index of the calls that have a log is used and not the one of all calls to the number.
+    number = "" if query.number is None else " AND coalesce(dest_key, '') = :dest_key"
+    return f"{_LOGGED}{number}"
+
+
+def _is_counted(query: CallQuery) -> bool:
+    """Whether the counts tell the total of *query* and the way to a deep page."""
+    return not _filters(query)
+
+
+def _is_deep(query: CallQuery) -> bool:
+    return query.offset >= DEEP_OFFSET
+
+
 @functools.cache
-def _select(fields: tuple[str, ...], *, by_number: bool, after: str = "", total: str = "") -> str:
+def _select(fields: tuple[str, ...], filters: str, *, oldest_first: bool, after: bool = False, total: str = "") -> str:
     columns = [_EXPRESSIONS[field] for field in fields] + ([total] if total else [])
-    number = "AND dest_key = :dest_key" if by_number else ""
-    return f"SELECT {', '.join(columns)} FROM calls WHERE {_CLAUSES} {number} {after} {_NEWEST_FIRST} OFFSET :offset"  # noqa: S608
+    place = f"AND (started, session_id) {'>' if oldest_first else '<'} (:last_start, :last_session)" if after else ""
+    order = _OLDEST_FIRST if oldest_first else _NEWEST_FIRST
+    found = f"FROM calls WHERE {_CLAUSES} {filters} {place} {order} OFFSET :offset"
+    if not filters.startswith(_LOGGED):
+        return f"SELECT {', '.join(columns)} {found}"
+    # Found first, then read: without the other columns the index of the calls that have a log is the one to use.
+    return f"""
+    SELECT {", ".join(columns)} FROM (SELECT account_id AS owner, id AS found {found}) AS page
+    JOIN calls ON calls.account_id = page.owner AND calls.id = page.found
+    {order.removesuffix(_LIMIT)}
+    """  # noqa: S608
 
 
 def _parameters(query: CallQuery, more: dict[str, Any] | None = None) -> dict[str, Any]:
@@ -176,13 +219,15 @@ def _parameters(query: CallQuery, more: dict[str, Any] | None = None) -> dict[st
     }
     if query.number is not None:
         parameters["dest_key"] = number_key(query.number)
+    if query.logged_since is not None:
+        parameters["logged_since"] = query.logged_since
     return parameters if more is None else {**parameters, **more}
 
 
 def _small_page(reader: Reader, query: CallQuery, fields: tuple[str, ...]) -> Page[Row]:
     """The rows and the total by one statement, which is a snapshot by itself."""
     total, bounds = rollups.total_expression(query.since, query.until)
-    rows = _rows(reader, _select(fields, by_number=False, total=total), query, bounds)
+    rows = _rows(reader, _select(fields, "", oldest_first=query.oldest_first, total=total), query, bounds)
     if not rows:
         return Page([], _total(reader, query))
     return Page([row[:-1] for row in rows], rows[0][-1])
@@ -190,13 +235,31 @@ def _small_page(reader: Reader, query: CallQuery, fields: tuple[str, ...]) -> Pa
 
 def _rows(reader: Reader, sql: str, query: CallQuery, more: dict[str, Any] | None = None) -> list[Row]:
     parameters = _parameters(query, more)
-    if query.offset >= DEEP_OFFSET and query.number is None:
-        until, offset = rollups.seek(reader, query.account_id, query.since, query.until, query.offset)
-        parameters.update(until=until, offset=offset)
+    if _is_deep(query) and _is_counted(query):
+        if query.oldest_first:
+            parameters.update(_mirrored(reader, query))
+        else:
+            until, offset = rollups.seek(reader, query.account_id, query.since, query.until, query.offset)
+            parameters.update(until=until, offset=offset)
     return reader.rows(sql, parameters)
 
 
+def _mirrored(reader: Reader, query: CallQuery) -> dict[str, int]:
+    """The parameters of a shorter way to the page of *query*, which is oldest first and deep.
+
+    Seen from the newest call its first call has as many newer ones as the total leaves, and those lead to it.
+    """
+    newer = _total(reader, query) - query.offset - 1
+    if newer < 0:
+        return {"limit": 0}
+    until, offset = rollups.seek(reader, query.account_id, query.since, query.until, newer)
+    at = {"account_id": query.account_id, "since": query.since, "until": until, "offset": offset, "limit": 1}
+    [(started, session_id)] = reader.rows(_select(("start", "session_id"), "", oldest_first=False), at)
+    ties = reader.rows(_EARLIER_TIES, {"account_id": query.account_id, "started": started, "session_id": session_id})
+    return {"since": started, "offset": ties[0][0]}
+
+
 def _total(reader: Reader, query: CallQuery) -> int:
-    if query.number is None:
+    if _is_counted(query):
         return rollups.total(reader, query.account_id, query.since, query.until)
-    return int(reader.rows(_COUNT_NUMBER, _parameters(query))[0][0])
+    return int(reader.rows(f"SELECT count(*) FROM calls WHERE {_CLAUSES} {_filters(query)}", _parameters(query))[0][0])  # noqa: S608

@@ -75,6 +75,19 @@ SET ended = excluded.ended, dictionary = excluded.dictionary, size = excluded.si
 """
 _MOVE_LOG = "UPDATE logs SET ended = :ended WHERE account_id = :account_id AND call_id = :call_id"
 
+_ADD_ERROR = """
+INSERT INTO call_errors (account_id, session_id, identity, started, dest_key, timestamp, seq, line)
+VALUES (:account_id, :session_id, :identity, :started, :dest_key, :timestamp, :seq, :line)
+ON CONFLICT (account_id, session_id, identity) DO NOTHING RETURNING id
+"""
+_SHOW_ERRORS = """
+UPDATE call_errors SET started = :started, dest_key = :dest_key
+WHERE account_id = :account_id AND session_id = :session_id
+"""
+_KNOWN_ERRORS = """
+SELECT identity, length(line) FROM call_errors WHERE account_id = :account_id AND session_id = :session_id
+"""
+
 _QUARANTINE = """
 INSERT INTO quarantine (account_id, received, source, reason, digest, size, preview, record)
 VALUES (:account_id, :received, :source, :reason, :digest, :size, :preview, :record)
@@ -97,7 +110,9 @@ class _Session:
         "account_id",
         "call",
         "changed",
+        "errors",
         "identities",
+        "late_errors",
         "parts",
         "row_id",
         "session_id",
@@ -120,11 +135,14 @@ class _Session:
         self.waiting_large = 0
         self.call: Call | None = None
         self.parts: list[tuple[Event, ...]] = []
+        self.errors: list[tuple[Event, ...]] = []
         # Known only once the number of events or their size has come near its limit.
         self.identities: set[bytes] | None = None
         # Bytes of the log: a bound that is cheap to know, until that has come near the limit.
         self.size_at_most: int | None = None
         self.size_is_exact = False
+        # Sizes by identity; known only once errors have come that no log counts.
+        self.late_errors: dict[bytes, int] | None = None
         self.changed = False
 
     @property
@@ -146,7 +164,7 @@ class BatchWriter:
         self._max_events = max_events
         self._max_log = max_log
         self._sessions: dict[tuple[int, str], _Session] = {}
-        self._horizons: dict[int, tuple[int, int]] = {}
+        self._horizons: dict[int, tuple[int, int, int]] = {}
 
     def write(self, records: Sequence[Record]) -> list[Outcome]:
         """Write all of *records* that can be kept, quarantine the others; an outcome for each, in order.
@@ -164,7 +182,7 @@ class BatchWriter:
             if session is not None:
                 kept[key] = session, outcome
             applied.append((session, outcome, again))
-        self._store([session for session in self._sessions.values() if session.call is not None or session.parts])
+        self._store([s for s in self._sessions.values() if s.call is not None or s.parts or s.errors])
         outcomes = [
             msgspec.structs.replace(outcome, repeated=again or not session.changed) if session else outcome
             for session, outcome, again in applied
@@ -200,7 +218,7 @@ class BatchWriter:
     def _apply(self, session: _Session, record: Record, part: Part) -> int:
         """Let *session* take in what *part* says; how many of its events were too old. Raises RecordError."""
         account = record.account
-        calls_since, details_since = self._since(account)
+        calls_since, details_since, sessions_since = self._since(account)
         call = session.call
         if part.call is not None:
             if call is None:
@@ -211,26 +229,34 @@ class BatchWriter:
             if min(instant for instant in (call.start, call.end, self._now) if instant is not None) < calls_since:
                 kept = format_duration(account.retention.calls)
                 raise RecordError(f"the call is older than its retention of {kept}")
-        events = part.events
-        if events:
-            if call is not None and call.end is not None:
-                events = events if call.end >= details_since else ()
-            else:
-                events = tuple(event for event in events if event.timestamp >= details_since)
-            if not events and part.call is None:
-                kept = format_duration(account.retention.details)
-                raise RecordError(f"its events are older than their retention of {kept}")
+        start, end = (None, None) if call is None else (call.start, call.end)
+        events = tuple(e for e in part.events if (e.timestamp if end is None else end) >= details_since)
+        errors = tuple(
+            e
+            for e in part.events
+            if e.class_ == "error" and (e.timestamp if start is None else start) >= sessions_since
+        )
+        late = tuple(e for e in errors if (e.timestamp if end is None else end) < details_since)
+        if part.events and not events and not errors and part.call is None:
+            kept = format_duration(account.retention.details)
+            raise RecordError(f"its events are older than their retention of {kept}")
         if events:
             self._check_log(session, events, GROWTH * len(record.raw))
+        if late:
+            self._check_late(session, errors)
+        if events:
             session.parts.append(events)
+        if errors:
+            session.errors.append(errors)
         session.call = call
-        return len(part.events) - len(events)
+        return len(part.events) - len(events) - len(late)
 
-    def _since(self, account: Account) -> tuple[int, int]:
-        """The earliest start of a call, and the earliest end of a call with a log, that *account* keeps."""
+    def _since(self, account: Account) -> tuple[int, int, int]:
+        """The earliest start of a call, end of one with a log, and start of one with errors, that *account* keeps."""
         if account.id not in self._horizons:
-            retention = account.retention
-            self._horizons[account.id] = retention.calls_since(self._now), retention.details_since(self._now)
+            retention, now = account.retention, self._now
+            horizons = retention.calls_since(now), retention.details_since(now), retention.sessions_since(now)
+            self._horizons[account.id] = horizons
         return self._horizons[account.id]
 
     def _check_log(self, session: _Session, events: tuple[Event, ...], size: int) -> None:
@@ -257,6 +283,19 @@ class BatchWriter:
                 raise RecordError(f"the call's log has more than {self._max_log} bytes")
         session.size_at_most = size
         session.identities.update(new)
+
+    def _check_late(self, session: _Session, errors: tuple[Event, ...]) -> None:
+        """As _check_log for *errors* of which some are not in the log."""
+        if session.late_errors is None:
+            session.late_errors = {
+                bytes(identity): size for identity, size in self._tx.rows(_KNOWN_ERRORS, session.key)
+            }
+        merged = {**session.late_errors, **{identity: len(event.line) for identity, event in _identified(errors)}}
+        if len(merged) > self._max_events:
+            raise RecordError(f"the call has more than {self._max_events} errors")
+        if sum(merged.values()) > self._max_log:
+            raise RecordError(f"the call's errors have more than {self._max_log} characters")
+        session.late_errors = merged
 
     def _size_at_most(self, session: _Session) -> int:
         """Bytes of the log of *session* that are surely not exceeded."""
@@ -300,6 +339,10 @@ class BatchWriter:
             session.row_id = row_id
         self._store_logs([s for s in (*inserted, *updated) if (s.account_id, s.session_id) in logs], logs)
         self._tx.each(_MOVE_LOG, _moved_logs(updated))
+        self._tx.each(_SHOW_ERRORS, (_shown(s) for s in (*inserted, *updated) if _errors_moved(s)))
+        for session in sessions:
+            if session.errors and self._tx.each(_ADD_ERROR, _error_rows(session)):
+                session.changed = True
         self._count(*inserted, *updated)
 
     def _log(self, session: _Session) -> list[Event]:
@@ -370,13 +413,41 @@ def _moved_logs(sessions: Iterable[_Session]) -> list[dict[str, Any]]:
     ]
 
 
+def _identified(events: Sequence[Event]) -> Iterable[tuple[bytes, Event]]:
+    """*events* with a digest of the identity that callhouse.model.log gives each."""
+    for identity, event in zip(log_document.identities(events), events, strict=True):
+        yield hashlib.blake2b(identity, digest_size=16).digest(), event
+
+
 def _waiting_rows(session: _Session) -> Iterable[dict[str, Any]]:
     for part in session.parts:
-        for identity, event in zip(log_document.identities(part), part, strict=True):
-            digest = hashlib.blake2b(identity, digest_size=16).digest()
+        for identity, event in _identified(part):
             encoded = _encode_event(event)
-            columns = {"identity": digest, "timestamp": event.timestamp, "size": len(encoded), "event": encoded}
+            columns = {"identity": identity, "timestamp": event.timestamp, "size": len(encoded), "event": encoded}
             yield {**session.key, **columns}
+
+
+def _error_rows(session: _Session) -> Iterable[dict[str, Any]]:
+    shown = _shown(session)
+    for part in session.errors:
+        for identity, event in _identified(part):
+            timestamp, seq = event.position
+            yield {**shown, "identity": identity, "timestamp": timestamp, "seq": seq, "line": event.line}
+
+
+def _shown(session: _Session) -> dict[str, Any]:
+    """The errors' key and what they repeat of their call, which shows them once it is complete."""
+    call = session.call
+    if call is None or not call.is_complete:
+        return {**session.key, "started": None, "dest_key": None}
+    return {**session.key, "started": call.start, "dest_key": None if call.dest is None else number_key(call.dest)}
+
+
+def _errors_moved(session: _Session) -> bool:
+    call, stored = session.call, session.stored
+    if call is None or not call.is_complete:
+        return False
+    return stored is None or not stored.is_complete or (stored.start, stored.dest) != (call.start, call.dest)
 
 
 def _row(session: _Session) -> dict[str, Any]:

@@ -71,6 +71,9 @@ CREATE UNIQUE INDEX calls_by_session ON calls (account_id, session_id);
 CREATE INDEX calls_by_start ON calls (account_id, started, session_id) WHERE started IS NOT NULL AND ended IS NOT NULL;
 CREATE INDEX calls_by_dest ON calls (account_id, dest_key, started, session_id)
     WHERE started IS NOT NULL AND ended IS NOT NULL;
+-- Calls whose log is kept, which may be few beside those of a year; holds all columns that choose and count them.
+CREATE INDEX calls_with_log ON calls (account_id, started, session_id, ended, dest_key, event_count)
+    WHERE started IS NOT NULL AND ended IS NOT NULL AND event_count > 0;
 CREATE INDEX calls_in_progress ON calls (account_id, started) WHERE started IS NULL OR ended IS NULL;
 
 -- How many complete calls started in a bucket of width hours (1, 24 and 768); bucket = started / width.
@@ -107,6 +110,24 @@ CREATE TABLE waiting_events (
 CREATE UNIQUE INDEX waiting_events_once ON waiting_events (account_id, session_id, identity);
 CREATE INDEX waiting_events_large ON waiting_events (account_id, session_id, size) WHERE size > 2000;
 CREATE INDEX waiting_events_by_time ON waiting_events (account_id, timestamp);
+
+-- The events of class error, which outlive their log. started and dest_key are the call's, once that is complete: until
+-- then they are not shown. seq is -1 where the sender gave none.
+CREATE TABLE call_errors (
+    id         INTEGER PRIMARY KEY AUTOINCREMENT,
+    account_id INTEGER NOT NULL,
+    session_id TEXT NOT NULL,
+    identity   BLOB NOT NULL,
+    started    INTEGER,
+    dest_key   TEXT,
+    timestamp  INTEGER NOT NULL,
+    seq        INTEGER NOT NULL,
+    line       TEXT NOT NULL
+);
+CREATE UNIQUE INDEX call_errors_once ON call_errors (account_id, session_id, identity);
+CREATE INDEX call_errors_by_start ON call_errors (account_id, started, timestamp, session_id, seq, dest_key)
+    WHERE started IS NOT NULL;
+CREATE INDEX call_errors_unshown ON call_errors (account_id, timestamp) WHERE started IS NULL;
 
 -- Dictionaries are never changed: a document names the one it was written with.
 CREATE TABLE dictionaries (
