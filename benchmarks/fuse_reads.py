@@ -83,7 +83,7 @@ class Direct:
         """The rows by one statement, however many, and the total."""
 
         def work(reader: Reader):
-            return _rows(reader, _select(FIELDS, by_number=False), query), _total(reader, query)
+            return _rows(reader, _select(FIELDS), query), _total(reader, query)
 
         return _finished(self.quick(work))[0]
 
@@ -117,7 +117,7 @@ def cases(direct: Direct, account_id: int, calls: int) -> list[Case]:
     deep = min(200_000, calls // 2)
 
     def query(days: int, limit: int, offset: int = 0) -> CallQuery:
-        return CallQuery(account_id=account_id, since=until - days * DAY, until=until, limit=limit, offset=offset)
+        return CallQuery(account_ids=(account_id,), since=until - days * DAY, until=until, limit=limit, offset=offset)
 
     def path(route: str, asked: CallQuery) -> str:
         window = f"{asked.since // SECOND}/{asked.until // SECOND}"

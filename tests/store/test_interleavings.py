@@ -48,7 +48,7 @@ class Bench:
 
     def answers(self, account):
         """All that can be seen of the account's complete calls: rows, total and logs."""
-        query = CallQuery(account_id=account.id, since=0, until=2 * NOW, limit=1000)
+        query = CallQuery(account_ids=(account.id,), since=0, until=2 * NOW, limit=1000)
         page = self.run(self.store.calls.start_of_page(query, FIELDS))
         logs = {}
         for row in page.rows:
@@ -165,7 +165,7 @@ def test_paging_through_any_window_gives_every_call_once_newest_first(bench, sta
     expected = sorted(((start, f"s{n}") for n, start in enumerate(starts) if since <= start < until), reverse=True)
     seen = []
     for offset in range(0, len(expected) + limit, limit):
-        query = CallQuery(account_id=account.id, since=since, until=until, limit=limit, offset=offset)
+        query = CallQuery(account_ids=(account.id,), since=since, until=until, limit=limit, offset=offset)
         page = bench.run(bench.store.calls.start_of_page(query, ("start", "session_id")))
         assert page.total == len(expected)
         seen += page.rows

@@ -117,7 +117,7 @@ async def _prepare(in_force: Settings, calls: int) -> tuple[Secrets, int, str]:
             ) as progress:
                 until = now() - HOUR // 2
                 await fill(store, account, progress, calls=calls, since=until - 5 * DAY + HOUR, until=until, seed=1)
-        query = CallQuery(account_id=account.id, since=now() - 5 * DAY, until=now(), limit=100)
+        query = CallQuery(account_ids=(account.id,), since=now() - 5 * DAY, until=now(), limit=100)
         recent = (await store.calls.start_of_page(query, ("event_count", "start", "session_id"))).rows
         return secrets, account.id, next((row[2] for row in recent if row[0] > 5), "none")
 

@@ -2,12 +2,10 @@
 
 import asyncio
 import contextlib
-import gzip
-import io
 import re
 import time
 import zlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -31,6 +29,9 @@ DISCARD_SECONDS = 5
 
 PATIENCE = 4
 """How many times its limit a body is read, and forgotten, so that its sender gets to see the answer."""
+
+MAX_FRAMES = 10_000
+"""zstd frames or gzip members of a body. Most senders send one, and one that appends to a file a frame each time."""
 
 # Possessive, and a string may end with the body: a body cut off within one is read once, not once from each quote.
 _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[\[\]{},]', re.DOTALL)
@@ -92,29 +93,28 @@ async def _chunks(request: Request[Any, Any, Any], patience: float = BODY_SECOND
 def decode(body: bytes, encoding: str, limit: int) -> bytes:
     """*body* without its Content-Encoding. Raises TooLarge or Unreadable; expands little more than *limit* bytes."""
     encoding = encoding.strip().lower()
-    if encoding in {"", "identity"}:
+    if encoding in {"", "identity"} or not body:
         return body
     if encoding not in {"gzip", "x-gzip", "zstd"}:
         raise Unreadable("Content-Encoding must be gzip or zstd, or absent.")
+    # One decompressor serves all frames, because making it costs far more than a short frame does.
+    zstd = zstandard.ZstdDecompressor(max_window_size=_LARGEST_WINDOW)
     try:
-        return _from_zstd(body, limit) if encoding == "zstd" else _from_gzip(body, limit)
-    except (OSError, EOFError, zlib.error, zstandard.ZstdError):
+        return _decoded(body, zstd.decompressobj if encoding == "zstd" else _gzip_member, limit)
+    except (EOFError, zlib.error, zstandard.ZstdError):
         raise Unreadable(f"The body is no valid {encoding}.") from None
 
 
-def _from_gzip(body: bytes, limit: int) -> bytes:
-    decoded = gzip.GzipFile(fileobj=io.BytesIO(body)).read(limit + 1)
-    if len(decoded) > limit:
-        raise _too_large(limit)
-    return decoded
+def _gzip_member() -> Any:
+    return zlib.decompressobj(16 + zlib.MAX_WBITS)
 
 
-def _from_zstd(body: bytes, limit: int) -> bytes:
-    # Pieces are small because the decompressor gives all that a piece expands to at once.
+def _decoded(body: bytes, new_frame: Callable[[], Any], limit: int) -> bytes:
     decoded, size, start = [], 0, 0
-    while start < len(body):
-        frame = zstandard.ZstdDecompressor(max_window_size=_LARGEST_WINDOW).decompressobj()
+    for _ in range(MAX_FRAMES):
+        frame = new_frame()
         while not frame.eof and start < len(body):
+            # Pieces are small because zstd gives all that a piece expands to at once.
             decoded.append(frame.decompress(body[start : start + 1024]))
             size += len(decoded[-1])
             start += 1024
@@ -123,7 +123,9 @@ def _from_zstd(body: bytes, limit: int) -> bytes:
         if not frame.eof:
             raise EOFError
         start = min(start, len(body)) - len(frame.unused_data)
-    return b"".join(decoded)
+        if start == len(body):
+            return b"".join(decoded)
+    raise TooLarge(f"The body has more than {MAX_FRAMES} compressed frames; put more into each.")
 
 
 def _too_large(limit: int) -> TooLarge:
