@@ -22,12 +22,13 @@ _IS_LONG = f"ended - started >= {LONG}"
 MERGED = 100
 """Accounts whose calls are merged by one statement."""
 
-# Names end in a number where the calls of several accounts are merged. The plus keeps the index of ends out of it.
+# Names end in a number where the calls of several accounts are merged. A plus keeps another index from being used: that
+# of ends for the walk, that of starts for the long calls.
 _IN_WINDOW = f"""
 account_id = :account_id{{n}} AND {COMPLETE} AND +ended >= :since{{n}} AND +ended < :until AND started < :until
 AND started >= coalesce((
-    SELECT min(started) FROM calls WHERE account_id = :account_id{{n}} AND {_IS_LONG}
-    AND ended >= :since{{n}} AND ended < :until AND started >= :shown{{n}} AND started < :early{{n}}
+    SELECT min(+started) FROM calls WHERE account_id = :account_id{{n}} AND {_IS_LONG}
+    AND ended >= :since{{n}} AND ended < :until AND +started >= :shown{{n}} AND +started < :early{{n}}
 ), :early{{n}})
 """  # noqa: S608
 _NEWEST_FIRST = "ORDER BY started DESC, session_id DESC"

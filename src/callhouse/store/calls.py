@@ -11,7 +11,7 @@ from callhouse.store import by_end, rollups
 from callhouse.store.conditions import DIRECTION, conditions
 from callhouse.store.engine import Engine, Reader, Row
 from callhouse.store.logs import LogCodec
-from callhouse.store.rollups import COMPLETE
+from callhouse.store.rollups import COMPLETE, INCOMPLETE
 from callhouse.store.writer import COLUMNS, account_word
 
 SMALL_PAGE = 100
@@ -49,12 +49,16 @@ _COUNT = f"SELECT count(*) FROM calls WHERE {_CLAUSES}"  # noqa: S608
 InProgress = Literal["live", "queued"]
 CallState = Literal["completed", "live", "queued"]
 _STATES: dict[CallState, str] = {
-    "completed": f"{COMPLETE} AND started >= :shown",
-    # Half of it is what the partial index says, and must be said to use it.
-    "live": "(started IS NULL OR ended IS NULL) AND started >= :shown AND ended IS NULL",
-    "queued": "(started IS NULL OR ended IS NULL) AND started IS NULL AND ended IS NULL",
+    "completed": "+started >= :shown AND +ended IS NOT NULL",
+    "live": "+started >= :shown AND +ended IS NULL",
+    "queued": "+started IS NULL AND +ended IS NULL",
 }
-"""What is true of a call that is over, has begun, or has not begun."""
+"""What is true of a call that is over, has begun, or has not begun. The plus leaves the choice of index to the rest."""
+
+_IN_PROGRESS: dict[InProgress, str] = {
+    "live": f"{INCOMPLETE} AND started >= :shown AND ended IS NULL",
+    "queued": f"{INCOMPLETE} AND started IS NULL AND ended IS NULL",
+}
 
 _LOGS = """
 SELECT dictionary, document FROM logs
@@ -139,8 +143,8 @@ class Calls:
         more, given = conditions(query)
         columns = _columns(("start", "session_id", *fields))
         sql = f"""
-        SELECT {columns} FROM calls WHERE account_id = :account_id AND {_STATES[state]} {more}
-        ORDER BY started DESC, session_id DESC LIMIT :limit
+        SELECT {columns} FROM calls WHERE account_id = :account_id AND {_IN_PROGRESS[state]} {more}
+        ORDER BY started DESC, +session_id DESC LIMIT :limit
         """  # noqa: S608
 
         def work(reader: Reader) -> list[Row]:
@@ -163,7 +167,7 @@ class Calls:
         sql = f"""
         SELECT {_columns(("start", "session_id", *fields))} FROM calls
         WHERE account_id = :account_id AND call_uuid = :call_uuid AND {_STATES[state]}
-        ORDER BY started DESC, session_id DESC LIMIT 1
+        ORDER BY +started DESC, +session_id DESC LIMIT 1
         """  # noqa: S608
 
         def work(reader: Reader) -> Row | None:

@@ -9,7 +9,7 @@ from collections import Counter
 from callhouse.model.account import Account
 from callhouse.store import rollups
 from callhouse.store.engine import Transaction
-from callhouse.store.rollups import COMPLETE
+from callhouse.store.rollups import COMPLETE, INCOMPLETE
 
 CHUNK = 500
 """Rows of a kind removed in one transaction."""
@@ -23,10 +23,10 @@ _OLD_CALLS = f"""
 SELECT id, started, ended FROM calls WHERE account_id = :account_id AND {COMPLETE} AND started < :before
 ORDER BY started LIMIT :limit
 """  # noqa: S608
-_OLD_OPEN_CALLS = """
-SELECT id FROM calls WHERE account_id = :account_id AND (started IS NULL OR ended IS NULL)
+_OLD_OPEN_CALLS = f"""
+SELECT id FROM calls WHERE account_id = :account_id AND {INCOMPLETE}
 AND coalesce(started, ended, arrived) < :before LIMIT :limit
-"""
+"""  # noqa: S608
 _DROP_CALL = "DELETE FROM calls WHERE account_id = :account_id AND id = :id"
 _OLD_WAITING = """
 SELECT id FROM waiting_events WHERE account_id = :account_id AND timestamp < :before ORDER BY timestamp LIMIT :limit

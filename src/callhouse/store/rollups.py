@@ -17,7 +17,8 @@ WIDTHS = (1, 24, 768)
 """Bucket widths in hours; each divides the next."""
 
 COMPLETE = "started IS NOT NULL AND ended IS NOT NULL"
-"""The condition of the partial indexes, which a statement must repeat to use them."""
+INCOMPLETE = "(started IS NULL OR ended IS NULL)"
+"""The conditions of the partial indexes, which a statement must repeat to use them."""
 
 
 class Clock(NamedTuple):
