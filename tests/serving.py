@@ -50,6 +50,10 @@ class Login:
     def fuse(self):
         return (self.email, self.developer_key)
 
+    @property
+    def plivo(self):
+        return (self.auth_id, self.auth_token)
+
 
 class Server:
     """``callhouse serve`` on a free port over *data*; ``stop()`` it, or use it as a context manager."""

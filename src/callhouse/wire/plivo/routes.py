@@ -3,7 +3,7 @@
 import asyncio
 import uuid
 from typing import Annotated, Any
-from urllib.parse import unquote_to_bytes
+from urllib.parse import parse_qsl, unquote_to_bytes
 
 import msgspec
 from litestar import HttpMethod, Request, route
@@ -99,8 +99,8 @@ async def _shown_since(store: Store, account: Account, subaccount: str | None) -
 
 
 def _parameters(request: Request[Any, Any, Any]) -> dict[str, str]:
-    """The query's parameters that say something; of one that is repeated the last."""
-    return {name: value for name, value in request.query_params.multi_items() if value}
+    """The query's parameters that say something, in the order sent; of one that is repeated the last."""
+    return dict(parse_qsl(request.scope["query_string"].decode("latin-1")))
 
 
 def _uuid_as_sent(request: Request[Any, Any, Any]) -> str:
