@@ -29,6 +29,6 @@ const classesOf = (error) =>
       results.push({ error: { isError: error instanceof Error, classes: classesOf(error), name, status, message, apiID } });
     }
   }
-  console.log(JSON.stringify(results));
-  process.exit(0);
+  // It keeps connections open, which would keep the process.
+  process.stdout.write(JSON.stringify(results), () => process.exit(0));
 })();
