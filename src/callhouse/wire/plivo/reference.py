@@ -17,7 +17,7 @@ from callhouse.wire.plivo.errors import (
     ErrorBody,
     ListErrorBody,
 )
-from callhouse.wire.plivo.schema import CallIds, CallList, CompletedCall, LiveCall, QueuedCall
+from callhouse.wire.plivo.schema import CallIds, CallList, CompletedCall, ListMeta, LiveCall, QueuedCall
 
 AUTH_ID = "The account's auth id, which is also the user name of the credentials."
 CALL_UUID = "The call's uuid: as the sender gave it, or as the list shows it."
@@ -30,7 +30,8 @@ CALL_UUIDS: dict[str, Any] = {
 }
 
 _TEXT: dict[str, Any] = {"type": OpenAPIType.STRING}
-_TIMES: dict[str, Any] = {"type": OpenAPIType.STRING, "examples": ["2022-10-12 16:27:47"]}
+# Here and below: an empty value is as if absent.
+_TIMES: dict[str, Any] = {"type": OpenAPIType.STRING, "pattern": r"^(\d{4}-\d\d-\d\d \d\d:\d\d(:\d\d(\.\d{1,6})?)?)?$"}
 _NUMBERS: dict[str, Any] = {"type": OpenAPIType.INTEGER, "minimum": 0, "maximum": parameters.MAX_NUMBER}
 _COMPARED = {
     "": "equal to",
@@ -42,7 +43,7 @@ _COMPARED = {
 _STATUS = (
     "status",
     "`live` for calls that have begun and are not over, `queued` for those that have not begun; else completed ones.",
-    {"type": OpenAPIType.STRING, "enum": list(parameters.STATES)},
+    {"type": OpenAPIType.STRING, "enum": ["", *parameters.STATES]},
 )
 _PARAMETERS: list[tuple[str, str, dict[str, Any]]] = [
     (
@@ -72,12 +73,12 @@ _PARAMETERS: list[tuple[str, str, dict[str, Any]]] = [
     (
         "call_direction",
         "Only calls of this direction. Transfer legs are outbound.",
-        {"type": OpenAPIType.STRING, "enum": ["inbound", "outbound"]},
+        {"type": OpenAPIType.STRING, "enum": ["", "inbound", "outbound"]},
     ),
     (
         "subaccount",
         "Only the calls of this subaccount; a main account's list holds those of all.",
-        {"type": OpenAPIType.STRING, "pattern": "^SA[A-Z0-9]{18}$"},
+        {"type": OpenAPIType.STRING, "pattern": "^(SA[A-Z0-9]{18})?$"},
     ),
     ("parent_call_uuid", "Only the B legs of this call.", _TEXT),
     ("hangup_cause_code", "Only calls that ended for this cause.", _NUMBERS),
@@ -85,7 +86,7 @@ _PARAMETERS: list[tuple[str, str, dict[str, Any]]] = [
     (
         "stir_verification",
         "Only calls with this result of STIR verification.",
-        {"type": OpenAPIType.STRING, "enum": list(parameters.STIR_VERIFICATIONS)},
+        {"type": OpenAPIType.STRING, "enum": ["", *parameters.STIR_VERIFICATIONS]},
     ),
     _STATUS,
 ]
@@ -115,39 +116,37 @@ class _CallOperation(JsonReadOperation):
 
 _ID = "8299d094-dc72-11e5-b56c-22000ae90795"
 _UUID = "5607532d-5037-4066-befc-a8b40218dd4f"
-_EXAMPLE = {
-    "answer_time": "2022-10-12 21:57:47+05:30",
-    "api_id": "52cd2e1d-2bfd-31ec-a7bd-0242ac110005",
-    "bill_duration": 1,
-    "billed_duration": 1,
-    "call_direction": "outbound",
-    "call_duration": 1,
-    "call_state": "ANSWER",
-    "call_uuid": _UUID,
-    "conference_uuid": None,
-    "end_time": "2022-10-12 21:57:47+05:30",
-    "from_number": "+12025551111",
-    "hangup_cause_code": 8011,
-    "hangup_cause_name": "Invalid Answer XML",
-    "hangup_source": "Error",
-    "initiation_time": "2022-10-12 21:57:40+05:30",
-    "parent_call_uuid": None,
-    "resource_uri": f"/v1/Account/MA2025RK4E639VJFZAGV/Call/{_UUID}/",
-    "stir_verification": "Not Applicable",
-    "to_number": "sip:sam9461399937766203278@phone.plivo.com",
-    "total_amount": "0.01667",
-    "total_rate": "1.00000",
-    "Stir_attestation": "A",
-    "voice_network_group": "",
-    "source_ip": "92.168.0.1",
-    "stir_attestation": "A",
-    "cnam_lookup": None,
-}
-_EXAMPLE_LIST = {
-    "api_id": _ID,
-    "meta": {"limit": 20, "next": None, "offset": 0, "previous": None, "total_count": 1},
-    "objects": [_EXAMPLE],
-}
+# Structs, not dicts: Litestar leaves out what is null in a dict.
+_EXAMPLE = CompletedCall(
+    answer_time="2022-10-12 21:57:47+05:30",
+    api_id="52cd2e1d-2bfd-31ec-a7bd-0242ac110005",
+    bill_duration=1,
+    billed_duration=1,
+    call_direction="outbound",
+    call_duration=1,
+    call_state="ANSWER",
+    call_uuid=_UUID,
+    conference_uuid=None,
+    end_time="2022-10-12 21:57:47+05:30",
+    from_number="+12025551111",
+    hangup_cause_code=8011,
+    hangup_cause_name="Invalid Answer XML",
+    hangup_source="Error",
+    initiation_time="2022-10-12 21:57:40+05:30",
+    parent_call_uuid=None,
+    resource_uri=f"/v1/Account/MA2025RK4E639VJFZAGV/Call/{_UUID}/",
+    stir_verification="Not Applicable",
+    to_number="sip:sam9461399937766203278@phone.plivo.com",
+    total_amount="0.01667",
+    total_rate="1.00000",
+    stir_attestation_="A",
+    voice_network_group="",
+    source_ip="92.168.0.1",
+    stir_attestation="A",
+)
+_EXAMPLE_LIST = CallList(
+    api_id=_ID, meta=ListMeta(limit=20, next=None, offset=0, previous=None, total_count=1), objects=[_EXAMPLE]
+)
 
 
 def _failures(kind: type[ErrorBody], more: Failures) -> Failures:
