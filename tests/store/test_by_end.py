@@ -102,3 +102,32 @@ def test_a_page_by_end_is_what_filtering_in_python_gives(sent, asked, merged):
             asyncio.run(opened(directory))
     finally:
         by_end.MERGED = before
+
+
+def test_a_call_whose_end_changes_is_counted_where_it_ends_now(stored, clock):
+    async def work(store):
+        account, _ = await store.accounts.create(
+            email="a@x", login=None, plan="standard", timezone="UTC", parent_id=None
+        )
+
+        async def totals():
+            found = []
+            for day in range(3):
+                since = NOW + day * DAY
+                query = CallQuery(account_ids=(account.id,), shown_since=(0,), since=since, until=since + DAY, limit=10)
+                page = await store.calls.page_by_end(query, ("session_id",))
+                assert len(page.rows) == page.total
+                found.append(page.total)
+            return found
+
+        for length, expected in [
+            (0, [1, 0, 0]),
+            (DAY, [0, 1, 0]),
+            (2 * DAY + 3 * HOUR, [0, 0, 1]),
+            (2 * DAY + 3 * HOUR, [0, 0, 1]),
+            (HOUR, [1, 0, 0]),
+        ]:
+            await store.load([record(account, 1, NOW, length, "a")])
+            assert await totals() == expected
+
+    stored(work, KEEP)

@@ -100,10 +100,11 @@ def test_removal_goes_in_chunks_and_leaves_counts_equal_to_rows(stored, clock, t
     database = apsw.Connection(str(tmp_path / "store0" / "callhouse.db"))
     [(rows,)] = database.execute("SELECT count(*) FROM calls")
     assert rows == expiry.CHUNK + 3
-    for width in (1, 24, 768):
-        [(counted,)] = database.execute("SELECT sum(calls) FROM call_counts WHERE width = ?", (width,))
-        assert counted == rows
-    assert database.execute("SELECT count(*) FROM call_counts WHERE calls <= 0").fetchall() == [(0,)]
+    for table in ("call_counts", "end_counts"):
+        for width in (1, 24, 768):
+            [(counted,)] = database.execute(f"SELECT sum(calls) FROM {table} WHERE width = ?", (width,))
+            assert counted == rows
+        assert database.execute(f"SELECT count(*) FROM {table} WHERE calls <= 0").fetchall() == [(0,)]
     assert database.execute("SELECT count(*) FROM logs").fetchall() == [(0,)]
 
 

@@ -54,6 +54,10 @@ class Bench:
         for row in page.rows:
             found = self.run(self.store.calls.log(account.id, row[-1], since=0, details_since=0))
             logs[row[-1]] = None if found.document is None else log_document.unpack(found.document)
+        assert len(page.rows) == page.total
+        listed = CallQuery(account_ids=(account.id,), shown_since=(0,), since=0, until=2 * NOW, limit=1000)
+        by_end = self.run(self.store.calls.page_by_end(listed, FIELDS))
+        assert by_end == page
         return page.rows, page.total, logs
 
     def close(self):
