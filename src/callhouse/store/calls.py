@@ -64,11 +64,12 @@ _LOGS = """
 SELECT dictionary, document FROM logs
 WHERE account_id = :account_id AND call_id = :id AND ended >= :details_since
 """
+# The plus keeps the index of starts out of it, which covers what is asked of the call, but for all calls since.
 _ONE = """
 SELECT logs.dictionary, logs.document FROM calls
 LEFT JOIN logs ON logs.account_id = calls.account_id AND logs.call_id = calls.id AND logs.ended >= :details_since
 WHERE calls.account_id = :account_id AND calls.session_id = :session_id
-AND calls.ended IS NOT NULL AND calls.started >= :since
+AND calls.ended IS NOT NULL AND +calls.started >= :since
 """
 
 
