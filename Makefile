@@ -31,4 +31,4 @@ $(INSTALLED): pyproject.toml
 	touch $@
 
 debian-packages:
-	sh scripts/debian-packages.sh php:php-cli curl:curl chromium:chromium php-curl:php-curl php-xml:php-xml
+	sh scripts/debian-packages.sh php:php-cli curl:curl chromium:chromium php-curl:php-curl php-xml:php-xml node:nodejs npm:npm

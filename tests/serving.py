@@ -55,6 +55,10 @@ class Login:
     def dev(self):
         return (self.login, self.password)
 
+    @property
+    def plivo(self):
+        return (self.auth_id, self.auth_token)
+
 
 class Server:
     """``callhouse serve`` on a free port over *data*; ``stop()`` it, or use it as a context manager."""

@@ -730,7 +730,7 @@ class TestDemo:
             env={**os.environ, "TMPDIR": str(tmp_path)},
         )  # fmt: skip
 
-    def test_the_four_printed_commands_work_and_live_calls_come_in_until_sigterm_ends_it_all(self, tmp_path):
+    def test_the_printed_commands_work_and_live_calls_come_in_until_sigterm_ends_it_all(self, tmp_path):
         with self.start(tmp_path, "--calls", 300, "--port", 0) as process:
             try:
                 commands, lines = [], []
@@ -762,14 +762,15 @@ class TestDemo:
             httpx.get(f"{address}/healthz")
 
     def check_printed(self, commands, address):
-        assert len(commands) == 4
-        newest, one, xml, dev = (
+        assert len(commands) == 5
+        newest, one, xml, dev, live = (
             subprocess.run(["bash", "-c", c], capture_output=True, text=True, check=True, timeout=60).stdout
             for c in commands
         )
         body = json.loads(newest)
         assert len(body["calls"]) == 3
         assert body["total_calls"] > 3
+        assert list(json.loads(live)) == ["api_id", "calls"]
         log = json.loads(one)
         assert log[0]["event"]["data"]["module_type"] == "start"
         assert len(log) > 5

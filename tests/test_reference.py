@@ -4,13 +4,15 @@ import gzip
 import json
 import subprocess
 import sys
+import time
 import xml.etree.ElementTree as ET
 
 import pytest
 from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator, validate
 
-from serving import Server
+from callhouse.wire.plivo.parameters import COMPLETED
+from serving import Server, send
 
 NDJSON = "application/x-ndjson"
 OPERATIONS = {
@@ -21,6 +23,8 @@ OPERATIONS = {
     "fuse_list_calls": ("get", "/api/calls/{start}/{end}"),
     "fuse_list_calls_with_logs": ("get", "/api/all_logs/{start}/{end}"),
     "fuse_get_call_log": ("get", "/api/call/{session_id}"),
+    "plivo_list_calls": ("get", "/v1/Account/{auth_id}/Call"),
+    "plivo_get_call": ("get", "/v1/Account/{auth_id}/Call/{call_uuid}"),
     "ingest_calls": ("post", "/ingest/calls"),
     "ingest_events": ("post", "/ingest/events"),
     "healthz": ("get", "/healthz"),
@@ -171,23 +175,58 @@ def test_the_page_may_load_scripts_of_this_server_alone(own):
     assert directives["script-src"] == directives["connect-src"] == "'self'"
 
 
-EXAMPLES = {"start": 1_999_999_999, "end": 2_000_000_000, "session_id": "unknown", "log_id": 999}
+EXAMPLES = {
+    "start": 1_999_999_999,
+    "end": 2_000_000_000,
+    "session_id": "unknown",
+    "log_id": 999,
+    "call_uuid": "unknown",
+}
+
+
+def test_the_parameters_of_the_plivo_list_are_all_that_it_knows(document):
+    parameters = document["paths"]["/v1/Account/{auth_id}/Call"]["get"]["parameters"]
+    assert {parameter["name"] for parameter in parameters if parameter["in"] == "query"} == COMPLETED
+    assert all(isinstance(parameter["schema"]["type"], str) for parameter in parameters)
+
+
+def test_both_answers_of_plivo_fit_the_document(own, login, document):
+    now = int(time.time())
+    send(own, login, [{"session_id": "live", "call_uuid": "live", "start": now}])
+    send(own, login, [{"session_id": "queued", "call_uuid": "queued"}])
+    send(own, login, [{"session_id": "over", "call_uuid": "over", "start": now - 9, "end": now - 3}])
+    for path, template in [
+        ("", ""),
+        ("?status=live", ""),
+        ("?status=queued", ""),
+        ("/over", "/{call_uuid}"),
+        ("/live?status=live", "/{call_uuid}"),
+        ("/queued?status=queued", "/{call_uuid}"),
+    ]:
+        answer = own.client.get(f"/v1/Account/{login.auth_id}/Call{path}", auth=login.plivo)
+        documented = document["paths"][f"/v1/Account/{{auth_id}}/Call{template}"]["get"]["responses"]["200"]
+        conforms(document, answer, "200", documented)
 
 
 def test_every_documented_failure_of_a_client_happens_as_documented(own_server):
     server = own_server()
     login = server.account("ops@example.com", "--login", "ops")
+    names = {**EXAMPLES, "auth_id": login.auth_id}
+    right = {
+        "Fuse": ("GET", login.fuse),
+        "DEV": ("GET", login.dev),
+        "Plivo": ("GET", login.plivo),
+        "Ingest": ("POST", login.fuse),
+    }
     document = server.client.get("/openapi.json").json()
     too_large = gzip.compress(b" " * (64 * 1024 * 1024 + 1))
     for _, path, operation in operations(document):
-        method, auth = {"Fuse": ("GET", login.fuse), "DEV": ("GET", login.dev), "Ingest": ("POST", login.fuse)}.get(
-            operation["tags"][0], (None, None)
-        )
+        method, auth = right.get(operation["tags"][0], (None, None))
         if method is None:
             continue
-        url = path.format(**EXAMPLES) if "{" in path else path
+        url = path.format(**names)
         requests = {
-            "400": {"content": b"nothing"} if method == "POST" else {"params": {"limit": "-1"}},
+            "400": {"content": b"nothing"} if method == "POST" else {"params": {"limit": "-1", "status": "over"}},
             "401": {"auth": None},
             "404": {},
             "405": {"method": "DELETE"},
@@ -204,8 +243,7 @@ def test_every_documented_failure_of_a_client_happens_as_documented(own_server):
         pass
     for method, path, operation in operations(document):
         if "429" in operation["responses"]:
-            url = path.format(**EXAMPLES) if "{" in path else path
-            answer = server.client.request(method, url, auth=(login.email, "guess"))
+            answer = server.client.request(method, path.format(**names), auth=(login.email, "guess"))
             conforms(document, answer, "429", operation["responses"]["429"])
             assert 1 <= int(answer.headers["retry-after"]) <= 60
 
@@ -230,19 +268,26 @@ checks.positive_data_acceptance.enabled = false
 phases.fuzzing.checks.negative_data_rejection.enabled = false
 
 [[operations]]
+include-path-regex = "^/v1/"
+parameters.auth_id = "AUTH_ID"
+checks.missing_required_header.expected-statuses = [401, 429]
+checks.positive_data_acceptance.enabled = false
+phases.fuzzing.checks.negative_data_rejection.enabled = false
+
+[[operations]]
 include-path-regex = "^/ingest/"
 checks.negative_data_rejection.enabled = false
 """
 
 
-def schemathesis(server, directory, *options, credentials=None):
+def schemathesis(server, login, directory, *options, credentials=None):
     """Run all checks of schemathesis over the whole document, with the *credentials* of each API, by its name."""
     config = directory / "schemathesis.toml"
     schemes = [
         f"[auth.openapi.{name}]\nusername = {json.dumps(user)}\npassword = {json.dumps(secret)}\n"
         for name, (user, secret) in (credentials or {}).items()
     ]
-    config.write_text("\n".join([SCHEMATHESIS, *schemes]))
+    config.write_text("\n".join([SCHEMATHESIS.replace("AUTH_ID", login.auth_id), *schemes]))
     # Not as pytest tests: schemathesis 4.32 reads an attribute of test items that pytest 9.2 does not have. And with
     # one worker: in several threads CPython 3.11 miscounts the depth of syntax trees, which hypothesis builds.
     command = [sys.executable, "-m", "schemathesis.cli", "--config-file", config, "run", "--workers", "1", *options]
@@ -254,9 +299,9 @@ def schemathesis(server, directory, *options, credentials=None):
 
 
 def test_schemathesis_finds_nothing_undocumented_for_an_account(own, login, tmp_path):
-    credentials = {"fuse": login.fuse, "ingest": login.fuse, "dev": login.dev}
-    schemathesis(own, tmp_path, "--max-examples", "10", credentials=credentials)
+    credentials = {"fuse": login.fuse, "ingest": login.fuse, "dev": login.dev, "plivo": login.plivo}
+    schemathesis(own, login, tmp_path, "--max-examples", "10", credentials=credentials)
 
 
-def test_schemathesis_finds_nothing_undocumented_without_credentials(own, tmp_path):
-    schemathesis(own, tmp_path, "--phases", "examples,fuzzing", "--max-examples", "10")
+def test_schemathesis_finds_nothing_undocumented_without_credentials(own, login, tmp_path):
+    schemathesis(own, login, tmp_path, "--phases", "examples,fuzzing", "--max-examples", "10")

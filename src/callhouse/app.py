@@ -106,6 +106,8 @@ def create_app(settings: Settings, announce: Callable[[], Coroutine[Any, Any, No
         app.state.store = store
         app.state.authenticator = Authenticator(store)
         app.state.pump = Pump(store, settings.ingest)
+        # What may be set of an API is the section of its name.
+        app.state.update({api.name: getattr(settings, api.name, None) for api in wires})
         tasks = [asyncio.create_task(keep_up(store)), asyncio.create_task(announce())]
         # What there is now stays; the collector need not look at it again and again.
         gc.collect()

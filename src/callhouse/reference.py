@@ -96,14 +96,23 @@ class JsonOperation(PlainOperation):
 
 
 @dataclass
-class JsonOrXmlOperation(JsonOperation):
-    """A reading operation of a wire API: in XML too when the client prefers that, in the same shape."""
+class JsonReadOperation(JsonOperation):
+    """A reading operation of a wire API, which names the query parameters that it ignored."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for status, response in self.documented():
             if status == "200":
                 response.headers = {**(response.headers or {}), **_IGNORED}
+
+
+@dataclass
+class JsonOrXmlOperation(JsonReadOperation):
+    """A reading operation that answers in XML too when the client prefers that, in the same shape."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for _, response in self.documented():
             if response.content and JSON in response.content:
                 json = response.content[JSON]
                 response.content[XML] = OpenAPIMediaType(schema=json.schema, example=self.as_xml(json.example))
@@ -136,9 +145,9 @@ def answer(kind: Any, description: str, example: Any, media_type: str = JSON) ->
 
 
 def _named(body: type) -> Any:
-    # Each API calls its body ErrorBody; without this the document would name them by their modules.
+    # Each API calls its bodies alike; without this the document would name them by their modules.
     *_, owner, _ = body.__module__.split(".")
-    name = f"{owner.title()}Error"
+    name = f"{owner.title()}{body.__name__.removesuffix('Body')}"
     return Annotated[body, BodyKwarg(schema_component_key=name)]
 
 

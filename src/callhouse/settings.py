@@ -12,6 +12,7 @@ from callhouse.ingest.limits import IngestLimits
 from callhouse.model.account import Retention
 from callhouse.model.instant import format_duration, parse_duration
 from callhouse.observability import LogFormat, LogLevel
+from callhouse.wire.plivo.limits import PlivoLimits
 
 ENVIRONMENT_PREFIX = "CALLHOUSE_"
 NOT_SETTINGS = ("CALLHOUSE_CONFIG", "CALLHOUSE_TEST_")
@@ -55,6 +56,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     store: StoreSettings = StoreSettings()
     retention: RetentionSettings = RetentionSettings()
     ingest: IngestLimits = IngestLimits()
+    plivo: PlivoLimits = PlivoLimits()
     log: LogSettings = LogSettings()
 
 
@@ -73,6 +75,7 @@ HELP = {
     "ingest.max_depth": "How deep the arrays and objects of a record may nest.",
     "ingest.max_events": "Events of one call, all that were sent for it together.",
     "ingest.max_log": "Bytes of one call's log before compression, all its events together.",
+    "plivo.max_limit": "Calls on one page of the Plivo API at most; its documentation says 20.",
     "log.format": "`json`, `console`, or `auto`: console on a terminal.",
     "log.level": "`debug`, `info`, `warning` or `error`; `info` logs each request.",
 }

@@ -39,7 +39,7 @@ async def send(store, account, record):
 
 async def errors_of(store, account, since=0, until=2 * NOW, number=None, limit=1000, offset=0):
     """The errors of a page: time in ms, line, and the session of their call; and the total."""
-    query = CallQuery(account_id=account.id, since=since, until=until, number=number, limit=limit, offset=offset)
+    query = CallQuery(account_ids=(account.id,), since=since, until=until, number=number, limit=limit, offset=offset)
     page = await store.errors.page(query)
     shown, left = [], page.rows
     while left:
@@ -152,7 +152,7 @@ def test_two_accounts_with_the_same_session_ids_never_mix(bench):
         for account, line in ((ours, "ours"), (theirs, "theirs")):
             shown, total = await errors_of(store, account)
             assert ([line for _, line, _ in shown], total) == ([line], 1)
-        query = CallQuery(account_id=ours.id, since=0, until=2 * NOW, limit=10)
+        query = CallQuery(account_ids=(ours.id,), since=0, until=2 * NOW, limit=10)
         [foreign] = (await store.errors.page(query)).rows
         assert await store.errors.read(theirs.id, [foreign]) == [None]
 

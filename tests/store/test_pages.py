@@ -54,7 +54,12 @@ def test_a_page_in_either_order_is_exact_at_any_depth(stored, clock, oldest_firs
             offset = rng.choice([0, 499, 500, rng.randrange(3100), max(len(expected) - 1, 0), len(expected)])
             limit = rng.choice([1, 100, 101, 700])
             query = CallQuery(
-                account_id=account.id, since=since, until=until, limit=limit, offset=offset, oldest_first=oldest_first
+                account_ids=(account.id,),
+                since=since,
+                until=until,
+                limit=limit,
+                offset=offset,
+                oldest_first=oldest_first,
             )
             assert await page(store, query, rng.choice([300, 5000])) == (
                 expected[offset : offset + limit],
@@ -81,7 +86,7 @@ def test_calls_with_a_log_are_listed_and_counted_exactly(stored, clock, number):
             )
             offset, limit = rng.choice([0, 1, 200, 600]), rng.choice([1, 50, 400])
             query = CallQuery(
-                account_id=account.id, since=since, until=until, number=number, limit=limit, offset=offset,
+                account_ids=(account.id,), since=since, until=until, number=number, limit=limit, offset=offset,
                 logged_since=logged_since,
             )  # fmt: skip
             assert await page(store, query, 150) == (expected[offset : offset + limit], len(expected))
@@ -96,8 +101,8 @@ def test_a_list_of_calls_with_a_log_passes_by_the_calls_without_one(stored, cloc
 
     stored(work)
     reader = SQLiteTransaction(apsw.Connection(str(tmp_path / "store0" / "callhouse.db")))
-    query = CallQuery(account_id=1, since=0, until=2**50, number=number, limit=10, logged_since=0)
-    sql = calls._select(FIELDS, calls._filters(query), oldest_first=False)
+    query = CallQuery(account_ids=(1,), since=0, until=2**50, number=number, limit=10, logged_since=0)
+    sql = calls._page(query, FIELDS)
     plan = [row[-1] for row in reader.rows(f"EXPLAIN QUERY PLAN {sql}", calls._parameters(query))]
     assert any(
         "USING COVERING INDEX calls_with_log (account_id=? AND started>? AND started<?)" in step for step in plan

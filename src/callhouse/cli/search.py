@@ -41,7 +41,7 @@ def search(
         async with opened(in_force) as store:
             kept = (await store.accounts.get(account)).retention
             since = kept.calls_since(now()) if reach is None else max(now() - reach, kept.calls_since(now()))
-            query = CallQuery(account_id=account, since=since, until=now() + YEAR, limit=limit)
+            query = CallQuery(account_ids=(account,), since=since, until=now() + YEAR, limit=limit)
             return await store.calls.search(query, words, kept.details_since(now()))
 
     found = run(work())

@@ -39,6 +39,10 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True):
         """The earliest start of a call that is still shown at *now*."""
         return 0 if self.calls is None else now - self.calls
 
+    def plivo_since(self, now: int) -> int:
+        """The earliest start of a call that is still shown at *now* in the Plivo view."""
+        return 0 if self.plivo is None else now - self.plivo
+
 
 class RetentionOverride(msgspec.Struct, frozen=True, kw_only=True):
     """What an account wants otherwise than the server: a duration as parse_duration reads it, or None for no wish."""

@@ -36,7 +36,7 @@ class CallErrors:
         *limit* and *offset* count errors; the order is always the oldest error first.
         """
         where = f"{_WHERE} {_BY_NUMBER if query.number is not None else ''}"
-        parameters = {"account_id": query.account_id, "since": query.since, "until": query.until}
+        parameters = {"account_id": query.account_ids[0], "since": query.since, "until": query.until}
         if query.number is not None:
             parameters["dest_key"] = number_key(query.number)  # type: ignore[assignment]
         place = {**parameters, "limit": query.limit, "offset": query.offset}

@@ -10,6 +10,7 @@ import msgspec
 
 from callhouse.errors import RecordError
 from callhouse.model import call as calls
+from callhouse.model import hangup
 from callhouse.model import log as log_document
 from callhouse.model.account import Account
 from callhouse.model.call import Call
@@ -27,7 +28,8 @@ COLUMNS = {
 """The column of each field of Call."""
 
 # Parameters are named as the fields of Call, columns as COLUMNS says.
-_WRITTEN = {**COLUMNS, "dest_key": "dest_key", "event_count": "event_count", "arrived": "arrived"}
+_DERIVED = ("dest_key", "cause_code", "event_count", "arrived")
+_WRITTEN = {**COLUMNS, **{field: field for field in _DERIVED}}
 _KNOWN = f"""
 SELECT account_id, id, event_count, {", ".join(COLUMNS.values())} FROM calls
 WHERE account_id = :account_id AND session_id = :session_id
@@ -207,7 +209,7 @@ class BatchWriter:
                     self._sessions[key] = _Session(*key)
         keys = [session.key for session in self._sessions.values()]
         for account_id, row_id, event_count, *values in self._tx.each(_KNOWN, keys):
-            call = _call(values)
+            call = _call(account_id, values)
             session = self._sessions[account_id, call.session_id]
             session.row_id, session.stored, session.stored_events, session.call = row_id, call, event_count, call
         if self._tx.rows(_ANY_WAITING, {}):
@@ -375,12 +377,15 @@ class BatchWriter:
         self._tx.each(_DONE_WAITING, (session.key for session in sessions if session.waiting))
 
     def _count(self, *sessions: _Session) -> None:
-        differences: Counter[tuple[int, int]] = Counter()
+        started: Counter[tuple[int, int]] = Counter()
+        ended: Counter[tuple[int, int]] = Counter()
         for session in sessions:
             for call, calls_more in ((session.stored, -1), (session.call, 1)):
-                if call is not None and call.is_complete and call.start is not None:
-                    differences[session.account_id, call.start] += calls_more
-        rollups.add(self._tx, differences)
+                if call is not None and call.start is not None and call.end is not None:
+                    started[session.account_id, call.start] += calls_more
+                    ended[session.account_id, call.end] += calls_more
+        rollups.add(self._tx, started)
+        rollups.add(self._tx, ended, rollups.END)
 
     def _quarantine(self, records: Sequence[Record], outcomes: Sequence[Outcome]) -> None:
         self._tx.each(
@@ -461,13 +466,18 @@ def _row(session: _Session) -> dict[str, Any]:
     if call.extra is not None:
         row["extra"] = msgspec.json.encode(call.extra).decode()
     row["account_id"] = session.account_id
+    row["call_uuid"] = call.call_uuid or calls.derived_uuid(session.account_id, call.session_id)
     row["dest_key"] = None if call.dest is None else number_key(call.dest)
+    row["cause_code"] = hangup.cause_code(call)
     row["event_count"] = session.stored_events
     return row
 
 
-def _call(values: Sequence[Any]) -> Call:
+def _call(account_id: int, values: Sequence[Any]) -> Call:
+    """The call as it was sent; what was derived is derived again when it is written."""
     fields = dict(zip(calls.FIELDS, values, strict=True))
+    if fields["call_uuid"] == calls.derived_uuid(account_id, fields["session_id"]):
+        fields["call_uuid"] = None
     for money in ("rate", "amount"):
         if fields[money] is not None:
             fields[money] = Decimal(fields[money])

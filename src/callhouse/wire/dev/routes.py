@@ -175,7 +175,7 @@ def _query(
         kept = format_duration(account.retention.sessions)
         raise BadParameter("start", start, f"a time within the last {kept}: {earliest // SECOND} or later")
     return CallQuery(
-        account_id=account.id,
+        account_ids=(account.id,),
         since=max(since, earliest),
         until=until,
         number=number or None,

@@ -165,7 +165,7 @@ def _query(
 ) -> CallQuery:
     since, until = window(start, end)
     return CallQuery(
-        account_id=account.id,
+        account_ids=(account.id,),
         since=max(since, account.retention.calls_since(store.clock())),
         until=until,
         number=number or None,

@@ -19,6 +19,7 @@ CREATE TABLE accounts (
     retention_sessions TEXT,
     retention_plivo    TEXT
 );
+CREATE INDEX accounts_by_parent ON accounts (parent_id) WHERE parent_id IS NOT NULL;
 
 -- A credential is found by its kind and name alone: a sender does not say which account is calling.
 CREATE TABLE credentials (
@@ -50,6 +51,7 @@ CREATE TABLE calls (
     hangup_cause_code      INTEGER,
     hangup_cause_name      TEXT,
     hangup_source          TEXT,
+    cause_code             INTEGER,
     hangup_original_code   TEXT,
     hangup_original_scheme TEXT,
     rate                   TEXT,
@@ -67,8 +69,15 @@ CREATE TABLE calls (
 );
 
 CREATE UNIQUE INDEX calls_by_session ON calls (account_id, session_id);
--- Only complete calls are listed, so only they are in the list's indexes; ties of start are ordered by session_id.
-CREATE INDEX calls_by_start ON calls (account_id, started, session_id) WHERE started IS NOT NULL AND ended IS NOT NULL;
+-- A call that was sent without a uuid has one that is derived from its account and session_id.
+CREATE INDEX calls_by_uuid ON calls (account_id, call_uuid);
+-- Only complete calls are listed, so only they are in the list's indexes; ties of start are ordered by session_id. The
+-- end lets a list of a window of ends skip calls without reading them.
+CREATE INDEX calls_by_start ON calls (account_id, started, session_id, ended)
+    WHERE started IS NOT NULL AND ended IS NOT NULL;
+CREATE INDEX calls_by_end ON calls (account_id, ended, started) WHERE started IS NOT NULL AND ended IS NOT NULL;
+-- The few calls of four hours and more: all others that end in a window started at most four hours before it.
+CREATE INDEX calls_that_are_long ON calls (account_id, ended, started) WHERE ended - started >= 14400000;
 CREATE INDEX calls_by_dest ON calls (account_id, dest_key, started, session_id)
     WHERE started IS NOT NULL AND ended IS NOT NULL;
 -- Calls whose log is kept, which may be few beside those of a year; holds all columns that choose and count them.
@@ -78,6 +87,15 @@ CREATE INDEX calls_in_progress ON calls (account_id, started) WHERE started IS N
 
 -- How many complete calls started in a bucket of width hours (1, 24 and 768); bucket = started / width.
 CREATE TABLE call_counts (
+    account_id INTEGER NOT NULL,
+    width      INTEGER NOT NULL,
+    bucket     INTEGER NOT NULL,
+    calls      INTEGER NOT NULL,
+    PRIMARY KEY (account_id, width, bucket)
+) WITHOUT ROWID;
+
+-- The same by the hours in which they ended.
+CREATE TABLE end_counts (
     account_id INTEGER NOT NULL,
     width      INTEGER NOT NULL,
     bucket     INTEGER NOT NULL,
