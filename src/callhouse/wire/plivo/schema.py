@@ -206,7 +206,7 @@ def _completed_call(row: Row, path: str, local: tzinfo) -> CompletedCall:
         stir_verification,
         dest,
         _amount(amount, rate, billed_duration),
-        None if rate is None else _money(Decimal(rate)),
+        None if rate is None else _money(rate),
         attestation,
         network_group,
         source_ip,
@@ -252,15 +252,22 @@ def _direction(direction: str) -> CallDirection:
     return "inbound" if direction == "inbound" else "outbound"
 
 
+# Prices repeat: most calls of an account have one of a few rates, and last one of a few numbers of minutes.
+@functools.lru_cache(4_096)
 def _amount(amount: str | None, rate: str | None, billed_duration: int | None) -> str | None:
     if amount is not None:
-        return _money(Decimal(amount))
+        return _money(amount)
     if rate is None or billed_duration is None:
         return None
-    return _money(_MONEY.divide(_MONEY.multiply(Decimal(rate), Decimal(billed_duration)), Decimal(MINUTE)))
+    return _rounded(_MONEY.divide(_MONEY.multiply(Decimal(rate), Decimal(billed_duration)), Decimal(MINUTE)))
 
 
-def _money(value: Decimal) -> str:
+@functools.lru_cache(4_096)
+def _money(amount: str) -> str:
+    return _rounded(Decimal(amount))
+
+
+def _rounded(value: Decimal) -> str:
     # Adding zero turns -0 into 0.
     return f"{_MONEY.add(value.quantize(_FIVE_PLACES, context=_MONEY), Decimal(0)):f}"
 
