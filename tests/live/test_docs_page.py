@@ -76,8 +76,8 @@ def execute(operation):
 
 def test_every_operation_is_shown_under_its_api(page):
     expect(page).to_have_title("Callhouse: API reference")
-    expect(page.locator(".opblock-tag-section h3 a")).to_have_text(["Fuse", "Ingest", "Operation"])
-    expect(page.locator(".opblock")).to_have_count(8)
+    expect(page.locator(".opblock-tag-section h3 a")).to_have_text(["Fuse", "Plivo", "Ingest", "Operation"])
+    expect(page.locator(".opblock")).to_have_count(10)
 
 
 def test_listing_calls_shows_what_was_sent(page, server, logins):
