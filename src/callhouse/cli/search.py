@@ -7,7 +7,20 @@ import typer
 from rich.table import Table
 
 from callhouse.app import now
-from callhouse.cli.context import Config, Data, Json, Set, local_time, opened, out, plain, print_json, run, settings
+from callhouse.cli.context import (
+    LARGEST_ID,
+    Config,
+    Data,
+    Json,
+    Set,
+    local_time,
+    opened,
+    out,
+    plain,
+    print_json,
+    run,
+    settings,
+)
 from callhouse.model.instant import YEAR, parse_duration
 from callhouse.model.query import CallQuery
 from callhouse.store.calls import FoundCall
@@ -17,7 +30,7 @@ def search(
     words: Annotated[
         list[str], typer.Argument(help="Words that the log must hold, all of them; case does not matter.")
     ],
-    account: Annotated[int, typer.Option("--account", metavar="ID", help="Whose calls.")],
+    account: Annotated[int, typer.Option("--account", metavar="ID", max=LARGEST_ID, help="Whose calls.")],
     last: Annotated[str, typer.Option(metavar="DURATION", help="How far back the calls may have started.")] = "forever",
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="Most calls to show, the newest first.")] = 20,
     data: Data = None,
