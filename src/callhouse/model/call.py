@@ -77,6 +77,15 @@ def merge(known: Call, arrived: Call) -> Call:
     return merged
 
 
+def unsaid(known: Call, said: Call) -> Call | None:
+    """What is *known* of a call without what *said* alone tells of it; None when nothing else is known."""
+    left = {field: value for field in FIELDS if (value := getattr(known, field)) != getattr(said, field)}
+    if known.extra and said.extra:
+        left["extra"] = {name: value for name, value in known.extra.items() if said.extra.get(name) != value} or None
+    left = {field: value for field, value in left.items() if value is not None}
+    return Call(**{**left, "session_id": known.session_id}) if left else None
+
+
 def check(call: Call) -> None:
     """Raise RecordError when the instants of *call* contradict each other."""
     if call.start is not None and call.end is not None and call.end < call.start:

@@ -30,6 +30,7 @@ _STATISTICS = {
     "calls": "SELECT coalesce(sum(calls), 0) FROM call_counts WHERE width = 768",
     "logs": "SELECT count(*) FROM logs",
     "waiting_events": "SELECT count(*) FROM waiting_events",
+    "fragments": "SELECT count(*) FROM fragments",
     "quarantine": "SELECT count(*) FROM quarantine",
 }
 _OLDEST_CALL = "SELECT min(bucket) FROM call_counts WHERE width = 1 AND account_id = :account_id"

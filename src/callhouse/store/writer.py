@@ -17,8 +17,9 @@ from callhouse.model.event import Event
 from callhouse.model.instant import format_duration
 from callhouse.model.number import number_key
 from callhouse.model.record import Outcome, Part, Record
-from callhouse.store import quarantine, rollups
+from callhouse.store import fragments, quarantine, rollups
 from callhouse.store.engine import Transaction
+from callhouse.store.fragments import Group
 from callhouse.store.logs import LogCodec
 
 COLUMNS = {
@@ -41,6 +42,9 @@ _UPDATE = f"""
 UPDATE calls SET {", ".join(_CHANGED)}
 WHERE account_id = :account_id AND id = :id
 """  # noqa: S608
+
+_DROP = "DELETE FROM calls WHERE account_id = :account_id AND id = :id"
+_DROP_LOG = "DELETE FROM logs WHERE account_id = :account_id AND call_id = :id"
 
 _ANY_WAITING = "SELECT 1 FROM waiting_events LIMIT 1"
 _COUNT_WAITING = """
@@ -87,11 +91,13 @@ class _Session:
         "call",
         "changed",
         "identities",
+        "log",
         "parts",
         "row_id",
         "session_id",
         "stored",
         "stored_events",
+        "unsaid",
         "waiting",
     )
 
@@ -104,6 +110,10 @@ class _Session:
         self.waiting = 0
         self.call: Call | None = None
         self.parts: list[tuple[Event, ...]] = []
+        # The events of the log that an earlier join of the call's rows told of, when it is joined again.
+        self.unsaid: set[bytes] | None = None
+        # The log as stored, once it was read.
+        self.log: list[Event] = []
         # Known only once the number of events has come near its limit.
         self.identities: set[bytes] | None = None
         self.changed = False
@@ -133,18 +143,27 @@ class BatchWriter:
 
         A record that repeats what is already there changes nothing.
         """
-        self._load(records)
+        groups, places = fragments.gather(self._tx, records, self._max_events)
+        self._load(records, groups)
+        for group in groups:
+            self._rejoin(group)
         # What was kept already in this batch is not looked at again when it comes again.
         kept: dict[tuple[int, str, bytes], tuple[_Session | None, Outcome]] = {}
         applied: list[tuple[_Session | None, Outcome, bool]] = []
-        for record in records:
+        for record, place in zip(records, places, strict=True):
+            if place is not None:
+                group, digest = place
+                applied.append((None, group.outcome(digest), False))
+                continue
             key = record.account.id, record.source, record.raw
             again = key in kept
             session, outcome = kept[key] if again else self._applied(record)
             if session is not None:
                 kept[key] = session, outcome
             applied.append((session, outcome, again))
+        self._drop([session for session in self._sessions.values() if session.call is None and session.row_id])
         self._store([session for session in self._sessions.values() if session.call is not None or session.parts])
+        fragments.put(self._tx, groups, self._now)
         outcomes = [
             msgspec.structs.replace(outcome, repeated=again or not session.changed) if session else outcome
             for session, outcome, again in applied
@@ -153,20 +172,19 @@ class BatchWriter:
         return outcomes
 
     def _applied(self, record: Record) -> tuple[_Session | None, Outcome]:
-        if isinstance(record.read, str):
-            return None, Outcome(refusal=record.read)
+        if not isinstance(record.read, Part):
+            return None, Outcome(refusal=str(record.read))
         session = self._sessions[record.account.id, record.read.session_id]
         try:
             return session, Outcome(expired_events=self._apply(session, record.account, record.read))
         except RecordError as error:
             return None, Outcome(refusal=str(error))
 
-    def _load(self, records: Sequence[Record]) -> None:
-        for record in records:
-            if isinstance(record.read, Part):
-                key = record.account.id, record.read.session_id
-                if key not in self._sessions:
-                    self._sessions[key] = _Session(*key)
+    def _load(self, records: Sequence[Record], groups: Sequence[Group]) -> None:
+        names = [(r.account.id, r.read.session_id) for r in records if isinstance(r.read, Part)]
+        names += [(group.account.id, part.session_id) for group in groups for part in (*group.said, *group.says)]
+        for key in dict.fromkeys(names):
+            self._sessions[key] = _Session(*key)
         keys = [session.key for session in self._sessions.values()]
         for account_id, row_id, event_count, *values in self._tx.each(_KNOWN, keys):
             call = _call(values)
@@ -175,6 +193,28 @@ class BatchWriter:
         if self._tx.rows(_ANY_WAITING, {}):
             for account_id, session_id, waiting in self._tx.each(_COUNT_WAITING, keys):
                 self._sessions[account_id, session_id].waiting = waiting
+
+    def _rejoin(self, group: Group) -> None:
+        """Let what the rows of *group* say replace what those of them that were here before said."""
+        account = group.account
+        sessions = {part.session_id: self._sessions[account.id, part.session_id] for part in group.said}
+        sessions.update((part.session_id, self._sessions[account.id, part.session_id]) for part in group.says)
+        before = [(session, session.call, list(session.parts), session.unsaid) for session in sessions.values()]
+        try:
+            for part in group.said:
+                session = sessions[part.session_id]
+                session.unsaid = (session.unsaid or set()) | set(log_document.identities(part.events))
+                if session.call is not None and part.call is not None:
+                    session.call = calls.unsaid(session.call, part.call)
+            expired = sum(self._apply(sessions[part.session_id], account, part) for part in group.says)
+        except RecordError as error:
+            for session, session.call, session.parts, session.unsaid in before:
+                session.identities = None
+            group.refuse(str(error))
+            return
+        _, details_since = self._since(account)
+        known = sum(len(p.events) for p in group.said if p.call and p.call.end and p.call.end < details_since)
+        group.expired_events = max(0, expired - known)
 
     def _apply(self, session: _Session, account: Account, part: Part) -> int:
         """Let *session* take in what *part* says; how many of its events were too old. Raises RecordError."""
@@ -225,13 +265,28 @@ class BatchWriter:
         session.identities.update(new)
 
     def _known_events(self, session: _Session) -> list[Event]:
+        """The events of a session that are in the store, but for those that its rows will tell again."""
         known: list[Event] = []
         if session.stored_events:
             for number, blob in self._tx.rows(_LOG, {"account_id": session.account_id, "call_id": session.row_id}):
-                known = log_document.unpack(self._codec.decompress(self._tx, number, blob))
+                known = session.log = log_document.unpack(self._codec.decompress(self._tx, number, blob))
         if session.waiting:
-            known += [_decode_event(event) for (event,) in self._tx.rows(_WAITING, session.key)]
+            known = known + [_decode_event(event) for (event,) in self._tx.rows(_WAITING, session.key)]
+        if session.unsaid:
+            named = zip(log_document.identities(known), known, strict=True)
+            known = [event for identity, event in named if identity not in session.unsaid]
         return known
+
+    def _drop(self, sessions: Sequence[_Session]) -> None:
+        """Forget calls that only rows told of which, with more of them, tell of another one instead."""
+        for session in sessions:
+            # What others sent of it waits, as it would have without that call.
+            session.parts += [tuple(events)] if (events := self._known_events(session)) else []
+        rows = [{"account_id": session.account_id, "id": session.row_id} for session in sessions]
+        self._tx.each(_DROP, rows)
+        self._tx.each(_DROP_LOG, rows)
+        self._tx.forget_words(session.row_id for session in sessions if session.row_id)
+        self._count(*sessions)
 
     def _store(self, sessions: Sequence[_Session]) -> None:
         logs: dict[tuple[int, str], list[Event]] = {}
@@ -240,14 +295,15 @@ class BatchWriter:
         for session in sessions:
             events = session.stored_events
             if session.call is not None and session.call.is_complete:
-                if session.parts or session.waiting:
+                if session.parts or session.waiting or session.unsaid:
                     log = self._log(session)
                     events = len(log)
-                    if events != session.stored_events:
+                    if events != session.stored_events or (session.unsaid and log != session.log):
                         logs[session.account_id, session.session_id] = log
             elif session.parts:
                 session.changed = bool(self._tx.each(_WAIT, _waiting_rows(session)))
-            if session.call is not None and (session.call != session.stored or events != session.stored_events):
+            has_changed = session.call != session.stored or (session.account_id, session.session_id) in logs
+            if session.call is not None and has_changed:
                 session.changed = True
                 session.stored_events = events
                 (updated if session.row_id else inserted).append(session)

@@ -104,6 +104,22 @@ CREATE TABLE waiting_events (
 CREATE UNIQUE INDEX waiting_events_once ON waiting_events (account_id, session_id, identity);
 CREATE INDEX waiting_events_by_time ON waiting_events (account_id, timestamp);
 
+-- The rows that a call is joined from, for sources that send it in rows: all of a group in one document, compressed
+-- (zstd), a row a line, and eight bytes of each row's digest. When their retention is over the rows go and the digests
+-- stay, so that a row that is sent again is known. ended is NULL while the call is in progress.
+CREATE TABLE fragments (
+    account_id INTEGER NOT NULL,
+    name       TEXT NOT NULL,
+    source     TEXT NOT NULL,
+    changed    INTEGER NOT NULL,
+    ended      INTEGER,
+    digests    BLOB NOT NULL,
+    document   BLOB,
+    PRIMARY KEY (account_id, name, source)
+);
+CREATE INDEX fragments_in_progress ON fragments (source, changed) WHERE ended IS NULL;
+CREATE INDEX fragments_by_end ON fragments (account_id, ended) WHERE document IS NOT NULL;
+
 -- Dictionaries are never changed: a document names the one it was written with.
 CREATE TABLE dictionaries (
     number  INTEGER PRIMARY KEY,
