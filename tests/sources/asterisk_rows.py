@@ -14,10 +14,31 @@ CEL = "local-ivr/cel_full.csv"
 CEL_20 = "local-ivr/cel_legacy.csv"
 CDR = "local-ivr/Master.csv"
 CDR_CUSTOM = "local-ivr/cdr_full.csv"
-COLUMNS = (
-    "EventType,eventenum,userdeftype,EventTime,Name,Num,ani,rdnis,dnid,Exten,Context,ChanName,AppName,AppData,AMAFlags,"
-    "AccountCode,UniqueID,LinkedID,Peer,PeerAccount,UserField,EventExtra,TenantID"
-).split(",")
+COLUMNS = [
+    "EventType",
+    "eventenum",
+    "userdeftype",
+    "EventTime",
+    "Name",
+    "Num",
+    "ani",
+    "rdnis",
+    "dnid",
+    "Exten",
+    "Context",
+    "ChanName",
+    "AppName",
+    "AppData",
+    "AMAFlags",
+    "AccountCode",
+    "UniqueID",
+    "LinkedID",
+    "Peer",
+    "PeerAccount",
+    "UserField",
+    "EventExtra",
+    "TenantID",
+]
 
 
 def rows_of(*files):

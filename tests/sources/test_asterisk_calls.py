@@ -71,12 +71,15 @@ def test_the_rows_of_twelve_calls_become_the_calls_that_were_made(cel_file):
         call = root.call
         assert (call.direction, call.dest, call.hangup_source) == ("inbound", dest, source), caller
         assert (call.hangup_original_code, call.hangup_original_scheme) == (cause, "q850"), caller
-        assert call.answer is not None and call.is_complete
-        assert call.duration == call.end - call.start and call.billed_duration == call.end - call.answer
+        assert call.answer is not None
+        assert call.is_complete
+        assert call.duration == call.end - call.start
+        assert call.billed_duration == call.end - call.answer
         assert digits(root) == pressed, caller
         assert [(leg.dest, leg.answer is not None, leg.hangup_original_code) for leg in legs] == sorted(dialled), caller
         for leg in legs:
-            assert leg.direction == "outbound" and leg.src == caller
+            assert leg.direction == "outbound"
+            assert leg.src == caller
             assert call.start <= leg.start <= leg.end <= call.end
     for caller, seconds in SECONDS.items():
         assert found[caller][0].call.duration // 1000 == seconds
@@ -90,7 +93,8 @@ def test_cdrs_alone_give_the_same_calls_as_far_as_they_tell(cdr_file):
         root, legs = found[caller]
         # A call that dialled nothing has one CDR here, in which the number has made way for the extension h.
         assert root.call.dest == (dest if dialled else None), caller
-        assert root.call.direction == "inbound" and root.call.answer is not None
+        assert root.call.direction == "inbound"
+        assert root.call.answer is not None
         assert not root.events
         assert [(leg.dest, leg.answer is not None) for leg in legs] == sorted(leg[:2] for leg in dialled), caller
         for leg in legs:
@@ -148,7 +152,9 @@ def test_every_row_of_cel_of_a_finished_call_is_an_event():
 def test_a_call_that_a_crash_cut_off_is_in_progress():
     [call] = calls(rows_of("odd/cel_of_call_lost_by_kill9.csv")).values()
     assert (call.src, call.dest, call.direction) == ("14155559001", "810", "inbound")
-    assert call.answer is not None and call.end is None and call.hangup_original_code is None
+    assert call.answer is not None
+    assert call.end is None
+    assert call.hangup_original_code is None
 
 
 def test_a_name_with_quotes_is_the_same_from_csv_and_from_broken_json():

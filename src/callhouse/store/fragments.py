@@ -9,7 +9,7 @@ import zstandard
 from callhouse.errors import RecordError
 from callhouse.model.account import Account
 from callhouse.model.record import Fragment, Join, Outcome, Part, Record
-from callhouse.store.engine import Transaction
+from callhouse.store.engine import Reader, Transaction
 
 DIGEST_BYTES = 8
 
@@ -22,6 +22,10 @@ INSERT INTO fragments (account_id, name, source, changed, ended, digests, docume
 VALUES (:account_id, :name, :source, :changed, :ended, :digests, :document)
 ON CONFLICT (account_id, name, source) DO UPDATE
 SET changed = excluded.changed, ended = excluded.ended, digests = excluded.digests, document = excluded.document
+"""
+_SILENT = """
+SELECT account_id, name FROM fragments
+WHERE source = :source AND ended IS NULL AND changed < :before ORDER BY changed LIMIT :limit
 """
 
 GroupKey = tuple[int, str, str]
@@ -133,3 +137,9 @@ def gather(
 def put(tx: Transaction, groups: Iterable[Group], now: int) -> None:
     """Keep the rows of *groups* that were not refused."""
     tx.each(_PUT, [group.row(now) for group in groups if group.refusal is None])
+
+
+def silent(reader: Reader, source: str, before: int, limit: int) -> list[tuple[int, str]]:
+    """Account and name of groups of calls in progress whose last row came before *before*, the most silent first."""
+    found = reader.rows(_SILENT, {"source": source, "before": before, "limit": limit})
+    return [(account_id, name) for account_id, name in found]

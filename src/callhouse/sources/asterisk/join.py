@@ -6,7 +6,9 @@ call and its legs were answered, why they ended and who ended them. CDRs say the
 """
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from operator import attrgetter
 from typing import Any
 
@@ -58,13 +60,28 @@ class Contexts:
 class _Channel:
     """A channel as CEL tells of it. What a Local channel's second half did (*other*) belongs to the first."""
 
-    __slots__ = ("answered", "ended", "first", "hangup", "name", "other", "rows", "said", "started", "uniqueid")
+    __slots__ = (
+        "answered",
+        "ended",
+        "first",
+        "hangup",
+        "met",
+        "name",
+        "number",
+        "other",
+        "rows",
+        "said",
+        "started",
+        "uniqueid",
+    )
 
     def __init__(self, first: CelRow) -> None:
         self.first = first
         self.name = first.channel
         self.uniqueid = first.uniqueid
         self.rows: list[CelRow] = []
+        self.number = ""
+        self.met: list[int] = []
         self.started = False
         self.answered: int | None = None
         self.hangup: CelRow | None = None
@@ -79,6 +96,8 @@ class _Channel:
         elif kind == "ANSWER":
             if self.answered is None:
                 self.answered = row.time
+        elif kind == "BRIDGE_ENTER":
+            self.met.append(row.time)
         elif kind == "HANGUP":
             self.hangup = row
             self.said = details(row.extra)
@@ -125,6 +144,8 @@ class _Cel:
             if channel is None:
                 channel = channels[row.uniqueid] = _Channel(row)
             channel.rows.append(row)
+            if row.num and not channel.number:
+                channel.number = row.num
             kind = row.kind
             if kind in _OF_CHANNEL:
                 channel.take(row)
@@ -150,13 +171,14 @@ class _Cel:
         return found
 
 
-_OF_CHANNEL = frozenset(("CHAN_START", "ANSWER", "HANGUP", "CHAN_END"))
+_OF_CHANNEL = frozenset(("CHAN_START", "ANSWER", "BRIDGE_ENTER", "HANGUP", "CHAN_END"))
 
 
 class _Cdr:
     """The CDRs of a call: those of its own channel, and all by the channel that was dialled or that has no call yet."""
 
     def __init__(self, group: str, rows: Iterable[CdrRow]) -> None:
+        self._group = group
         self.rows = sorted(_once(rows), key=attrgetter("sequence", "start", "end"))
         self.root = [row for row in self.rows if row.uniqueid == group and not _is_second_half(row.channel)]
         self.by_channel: dict[str, list[CdrRow]] = {}
@@ -173,7 +195,7 @@ class _Cdr:
         others = {
             row.channel: self.by_channel[row.channel]
             for row in self.rows
-            if row not in self.root and row.channel not in self.dialled and not _is_second_half(row.channel)
+            if row.uniqueid != self._group and row.channel not in self.dialled and not _is_second_half(row.channel)
         }
         return {**others, **self.dialled}
 
@@ -227,7 +249,8 @@ class _Join:
 
     def _call(self) -> Call:
         root, cdrs = self._cel.root, self._cdr.root
-        first = cdrs[0] if cdrs else None
+        # Without any row of its own channel, a call is known by the first of the others.
+        first = next(iter(cdrs), None if root is not None else next(iter(self._cdr.rows), None))
         src, dest, context = self._parties(root, first)
         start = self._first
         if root is not None and root.started and root.uniqueid == self._group:
@@ -265,7 +288,7 @@ class _Join:
         src = dest = None
         context = ""
         if root is not None:
-            src = next((row.num for row in root.rows if row.num), None)
+            src = root.number or None
             dest, context = _entry(root)
         if first is not None:
             src = src or first.src or None
@@ -408,20 +431,23 @@ class _Join:
     def _number_of(self, channel: str) -> str | None:
         """The number that was dialled on *channel*, from the arguments of what dialled it, else the device's name."""
         technology, _, rest = channel.partition("/")
-        device = rest.partition("@")[0] if technology == "Local" else rest.rpartition("-")[0]
-        if technology != "Local":
-            for target in self._dialled():
-                number = _number_dialled(target, technology, device)
-                if number:
-                    return number
-        return device or None
+        if technology == "Local":
+            return rest.partition("@")[0] or None
+        device = rest.rpartition("-")[0]
+        return self._dialled.get((technology, device)) or device or None
 
-    def _dialled(self) -> Iterable[str]:
-        """Everything that the call dialled, as ``SIP/100@trunk``."""
+    @cached_property
+    def _dialled(self) -> dict[tuple[str, str], str]:
+        """The number that the call dialled first on each device, by technology and name."""
         rows: list[CelRow | CdrRow] = [row for row in self._cel.rows if row.app == "Dial"]
         rows += [row for row in self._cdr.rows if row.app == "Dial"]
+        numbers: dict[tuple[str, str], str] = {}
         for arguments in dict.fromkeys(row.appdata for row in rows):
-            yield from arguments.partition(",")[0].split("&")
+            for target in arguments.partition(",")[0].split("&"):
+                technology, device, number = _dialled(target)
+                if number:
+                    numbers.setdefault((technology, device), number)
+        return numbers
 
     def _transfer(self, call: Call, row: CelRow) -> Call:
         """The conversation that a transfer began, as a call of its own: with whom, and for how long."""
@@ -431,8 +457,8 @@ class _Join:
         who = who or self._cel.root
         assert who is not None
         is_blind = row.kind == "BLINDTRANSFER"
-        met = (r.time for r in who.rows if r.kind == "BRIDGE_ENTER" and r.time >= row.time)
-        answer = next(met, None) if is_blind else row.time
+        met = who.met[bisect_left(who.met, row.time) :][:1]
+        answer = next(iter(met), None) if is_blind else row.time
         end = who.ended if who.ended is not None and who.ended >= row.time else None
         if end is None and self._is_over:
             end = max(self._last, row.time)
@@ -440,8 +466,7 @@ class _Join:
         dest = target if isinstance(target, str) else None
         if not is_blind and dest:
             leg = self._cel.holder(dest)
-            number = next((r.num for r in leg.rows if r.num), None) if leg is not None else None
-            dest = number or self._number_of(dest)
+            dest = (leg.number if leg is not None else "") or self._number_of(dest)
         cause = who.cause or (_NORMAL if answer is not None else None)
         return _call(
             f"{self._group}/transfer/{row.time}",
@@ -452,7 +477,7 @@ class _Join:
             end=end,
             cause=cause if end is not None else None,
             source=None,
-            src=next((r.num for r in who.rows if r.num), None) or call.src,
+            src=who.number or call.src,
             dest=dest,
             channel=who.name,
         )
@@ -520,16 +545,14 @@ def _was_dialled(channel: _Channel) -> bool:
     return any(row.app.startswith("AppDial") for row in channel.rows)
 
 
-def _number_dialled(target: str, technology: str, device: str) -> str | None:
-    """The number in *target* if it is on *device*: ``SIP/100@trunk`` or ``SIP/trunk/100``."""
-    kind, _, rest = target.partition("/")
-    if kind != technology:
-        return None
+def _dialled(target: str) -> tuple[str, str, str]:
+    """Technology, device and number of what Dial is told: ``SIP/100@trunk``, ``SIP/trunk/100``, or a device alone."""
+    technology, _, rest = target.partition("/")
     number, at, peer = rest.partition("@")
     if at:
-        return number if peer == device else None
-    peer, slash, number = rest.partition("/")
-    return number if slash and peer == device else None
+        return technology, peer, number
+    peer, _, number = rest.partition("/")
+    return technology, peer, number
 
 
 def _is_half(channel: str) -> bool:

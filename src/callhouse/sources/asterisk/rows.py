@@ -93,7 +93,7 @@ _RANKS["LINKEDID_END"] = 9
 _RANK = 5
 _AMA_FLAGS = {"1": "OMIT", "2": "BILLING", "3": "DOCUMENTATION"}
 
-_EPOCH = re.compile(r"\d{1,12}(?:\.\d{1,9})?")
+_EPOCH = re.compile(r"\d{1,15}(?:\.\d{1,9})?")
 _MICROSECOND = 1_000_000
 
 _decode_object = msgspec.json.Decoder(dict[str, Any]).decode
@@ -273,10 +273,10 @@ def _kind(kind: str, user_type: str) -> str:
 def _check_ids(group: str, uniqueid: str, channel: str) -> None:
     if not group:
         raise RecordError("names no call: its uniqueid and its linkedid are empty")
-    if len(group) > MAX_UNIQUEID or len(uniqueid) > MAX_UNIQUEID:
-        raise RecordError(f"has a uniqueid or linkedid of more than {MAX_UNIQUEID} characters")
     if len(channel) > MAX_CHANNEL:
         raise RecordError(f"has a channel of more than {MAX_CHANNEL} characters")
+    if len(group) > MAX_UNIQUEID or len(uniqueid) > MAX_UNIQUEID:
+        raise RecordError(f"has a uniqueid or linkedid of more than {MAX_UNIQUEID} characters")
 
 
 def _seconds(name: str, text: str) -> int | None:
