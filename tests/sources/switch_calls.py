@@ -1,4 +1,4 @@
-"""What the tests of switches share: posting a record as the switch does, and the calls as they then lie in the store."""
+"""What the tests of switches share: posting a record as a switch does, and the calls as they then lie in the store."""
 
 import json
 from pathlib import Path

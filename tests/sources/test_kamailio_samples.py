@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from serving import get
+from serving import callhouse, get
 from sources.switch_calls import SAMPLES, post, stored_calls
 
 KAMAILIO = SAMPLES / "kamailio"
@@ -105,3 +105,16 @@ def test_what_was_posted_again_after_a_failure_is_one_call(server):
 def test_no_body_is_refused_with_a_status_that_kamailio_would_answer_by_dropping_it(server, login, body):
     reply = post(server, login, "kamailio", body)
     assert (reply["accepted"], len(reply["rejected"])) == (0, 1)
+
+
+def test_an_sbc_s_record_and_the_pbx_s_behind_it_are_found_by_their_call_id(server):
+    login = server.account("sbc@example.com")
+    record = json.loads((KAMAILIO / "chain_ivr_via_asterisk.json").read_text())
+    post(server, login, "kamailio", json.dumps(record).encode())
+    leg = {"uuid": "4fb1e8a5", "sip_call_id": record["call_id"], "start_epoch": "1795213687", "end_epoch": "1795213691"}
+    post(server, login, "freeswitch", json.dumps({"variables": leg}).encode())
+    search = ("search", "--account", login.id, "--sip-call-id", record["call_id"])
+    found = json.loads(callhouse(*search, "--json", data=server.data).stdout)
+    assert [call["session_id"] for call in found] == [record["call_id"], "4fb1e8a5"]
+    assert "No call has this Call-ID." in callhouse(*search[:-1], "other", data=server.data).stdout
+    assert callhouse(*search, "word", data=server.data, check=False).returncode == 2
