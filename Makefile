@@ -31,4 +31,6 @@ $(INSTALLED): pyproject.toml
 	touch $@
 
 debian-packages:
-	sh scripts/debian-packages.sh php:php-cli curl:curl chromium:chromium php-curl:php-curl php-xml:php-xml
+	sh scripts/debian-packages.sh php:php-cli curl:curl chromium:chromium php-curl:php-curl php-xml:php-xml \
+		kamailio:kamailio sipp:sip-tester sqlite3:sqlite3 kamailio-acc_json:kamailio-extra-modules \
+		kamailio-http_client:kamailio-utils-modules kamailio-db_sqlite:kamailio-sqlite-modules

@@ -17,6 +17,8 @@ OPERATIONS = {
     "fuse_get_call_log": ("get", "/api/call/{session_id}"),
     "ingest_calls": ("post", "/ingest/calls"),
     "ingest_events": ("post", "/ingest/events"),
+    "ingest_freeswitch": ("post", "/ingest/freeswitch"),
+    "ingest_kamailio": ("post", "/ingest/kamailio"),
     "healthz": ("get", "/healthz"),
     "readyz": ("get", "/readyz"),
     "metrics": ("get", "/metrics"),
@@ -109,6 +111,17 @@ def test_the_examples_of_sending_are_accepted(own, login, document, route):
         assert answer.json() == {"accepted": 1, "rejected": []}
 
 
+@pytest.mark.parametrize("route", ["freeswitch", "kamailio"])
+def test_the_example_of_a_switch_is_accepted(own, login, document, route):
+    [example] = [
+        media_type["example"]
+        for media_type in document["paths"][f"/ingest/{route}"]["post"]["requestBody"]["content"].values()
+        if "example" in media_type
+    ]
+    answer = own.client.post(f"/ingest/{route}", auth=login.fuse, json=example)
+    assert answer.json() == {"accepted": 1, "rejected": []}
+
+
 def test_a_call_record_is_documented_with_all_its_fields(document):
     call = document["components"]["schemas"]["NativeCall"]
     assert call["required"] == ["session_id"]
@@ -147,7 +160,7 @@ def test_every_documented_failure_of_a_client_happens_as_documented(own_server):
             continue
         url = path.format(start=1, end=2, session_id="unknown") if "{" in path else path
         requests = {
-            "400": {"content": b"nothing"} if method == "POST" else {"params": {"limit": "-1"}},
+            "400": {"content": b""} if method == "POST" else {"params": {"limit": "-1"}},
             "401": {"auth": None},
             "404": {},
             "405": {"method": "DELETE"},

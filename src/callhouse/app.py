@@ -137,7 +137,7 @@ def create_app(settings: Settings, announce: Callable[[], Coroutine[Any, Any, No
     app = Litestar(
         route_handlers=[
             *(Router(api.path, route_handlers=api.handlers) for api in wires),
-            Router(ingest_routes.PATH, route_handlers=ingest_routes.routes()),
+            Router(ingest_routes.PATH, route_handlers=ingest_routes.routes(settings.sources)),
             healthz,
             readyz,
             metrics,

@@ -13,6 +13,7 @@ import zstandard
 from litestar import Request
 
 from callhouse.errors import TooLarge, Unreadable
+from callhouse.sources import Split
 
 _NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines")
 _LARGEST_WINDOW = 2**27
@@ -137,12 +138,14 @@ def _too_large(limit: int) -> TooLarge:
     return TooLarge(f"The body has more than {limit} bytes after decompression; send it in parts.")
 
 
-def split(body: bytes, content_type: str, max_records: int) -> list[bytes]:
-    """The records of *body*: one JSON object, the members of a JSON array, or the lines of NDJSON.
+def split(body: bytes, content_type: str, max_records: int, by: Split | None = None) -> list[bytes]:
+    """The records of *body* as *by* cuts it; else one JSON object, the members of a JSON array, or the lines of NDJSON.
 
     Raises Unreadable when there is nothing that could be a record, and TooLarge when there are too many.
     """
-    records = _records(body, content_type, max_records)
+    records = _records(body, content_type, max_records) if by is None else list(islice(by(body), max_records + 1))
+    if by is not None and not records:
+        raise Unreadable("The body is empty.")
     if len(records) > max_records:
         raise TooLarge(f"The body has more than {max_records} records; send it in parts.")
     return records

@@ -19,7 +19,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     known, and only a call whose *start* and *end* are known is listed.
 
     *start*, *answer*, *end* are instants and *duration*, *billed_duration* lengths, all in milliseconds. *session_id*
-    is the sender's own id, unique in the account. *extra* is whatever else the sender sent, as it came.
+    is the sender's own id, unique in the account. *sip_call_id* is the Call-ID of the leg's SIP dialog, which the
+    records that several switches make of one call have in common. *extra* is whatever else the sender sent, as it came.
     """
 
     session_id: str
@@ -49,6 +50,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     application_version: str | None = None
     location: str | None = None
     channel: str | None = None
+    sip_call_id: str | None = None
     extra: dict[str, Any] | None = None
 
     @property

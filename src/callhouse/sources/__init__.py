@@ -1,11 +1,22 @@
-"""What a source is: a module here with a ``plugin`` that reads what one system sends."""
+"""What a source is: a module here with a ``plugin`` that reads what one system sends; and what several of them need."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
+import msgspec
+
+from callhouse.errors import RecordError
 from callhouse.model.record import Part
 
 ReadRecord = Callable[[bytes, int], Part]
+Split = Callable[[bytes], Iterable[bytes]]
+
+MAX_ID = 256
+"""Characters of a session_id."""
+
+MAX_INTEGER = 2**63
+"""Integers of the store lie below this, and not below its negative."""
 
 
 @dataclass(frozen=True)
@@ -14,6 +25,56 @@ class Source:
 
     A reader makes a Part of one record, or raises RecordError with the reason why it cannot be kept. It is pure: no
     store, no clock, no network. Its second argument bounds how deep a record may nest.
+
+    *split* cuts a body into records, none of them when it is empty; without it a body is JSON or NDJSON. A system that
+    would only send a refused body again has one that takes any body for a record, so that it is quarantined.
+
+    *options* is what an operator may set under ``[sources.<name>]``, a frozen struct of texts that holds the defaults
+    and whose fields say in a Meta what they are; *configure* makes the readers under other options, and raises
+    ValueError with the reason when they make no sense.
     """
 
+    name: str
     readers: Mapping[str, ReadRecord]
+    split: Split | None = None
+    options: msgspec.Struct | None = None
+    configure: Callable[[Any], Mapping[str, ReadRecord]] | None = None
+
+    def readers_with(self, options: msgspec.Struct | None) -> Mapping[str, ReadRecord]:
+        """The readers under *options*, or under the defaults. Raises ValueError, as configure does."""
+        return self.readers if options is None or self.configure is None else self.configure(options)
+
+
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+def json_object(record: bytes, max_depth: int) -> dict[str, Any]:
+    """The JSON object that *record* is. Raises RecordError."""
+    try:
+        decoded = _decode(record)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise RecordError(f"is no JSON object: {_reason(error)}") from None
+    except RecursionError:
+        raise RecordError(f"nests deeper than {max_depth}") from None
+    if _deeper_than(decoded, max_depth):
+        raise RecordError(f"nests deeper than {max_depth}")
+    return decoded
+
+
+def _reason(error: Exception) -> str:
+    return "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
+
+
+def _deeper_than(value: Any, levels: int) -> bool:
+    """Whether arrays and objects stand in one another more than *levels* deep."""
+    level = [value]
+    for _ in range(levels):
+        level = [
+            member
+            for container in level
+            for member in (container.values() if isinstance(container, dict) else container)
+            if isinstance(member, dict | list)
+        ]
+        if not level:
+            return False
+    return True

@@ -63,6 +63,7 @@ CREATE TABLE calls (
     application_version    TEXT,
     location               TEXT,
     channel                TEXT,
+    sip_call_id            TEXT,
     extra                  TEXT
 );
 
@@ -71,6 +72,7 @@ CREATE UNIQUE INDEX calls_by_session ON calls (account_id, session_id);
 CREATE INDEX calls_by_start ON calls (account_id, started, session_id) WHERE started IS NOT NULL AND ended IS NOT NULL;
 CREATE INDEX calls_by_dest ON calls (account_id, dest_key, started, session_id)
     WHERE started IS NOT NULL AND ended IS NOT NULL;
+CREATE INDEX calls_by_sip_call_id ON calls (account_id, sip_call_id) WHERE sip_call_id IS NOT NULL;
 CREATE INDEX calls_in_progress ON calls (account_id, started) WHERE started IS NULL OR ended IS NULL;
 
 -- How many complete calls started in a bucket of width hours (1, 24 and 768); bucket = started / width.
