@@ -18,6 +18,7 @@ OPERATIONS = {
     "ingest_calls": ("post", "/ingest/calls"),
     "ingest_events": ("post", "/ingest/events"),
     "ingest_freeswitch": ("post", "/ingest/freeswitch"),
+    "ingest_asterisk": ("post", "/ingest/asterisk"),
     "ingest_kamailio": ("post", "/ingest/kamailio"),
     "healthz": ("get", "/healthz"),
     "readyz": ("get", "/readyz"),

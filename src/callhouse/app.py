@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from pathlib import Path
@@ -19,7 +19,7 @@ from litestar.openapi.spec import Components, SecurityScheme, Tag
 from litestar.params import FromPath
 from litestar.response import File
 
-from callhouse import __version__, wire
+from callhouse import __version__, sources, wire
 from callhouse.auth import Authenticator
 from callhouse.discovery import discover
 from callhouse.errors import Busy, RequestError, StoreUnavailable
@@ -38,6 +38,7 @@ from callhouse.observability import (
 )
 from callhouse.reference import PlainOperation, answer, complete, operation
 from callhouse.settings import Settings
+from callhouse.sources import Silence, Source
 from callhouse.store import Store, open_store
 from callhouse.wire import Wire
 
@@ -83,6 +84,11 @@ def create_app(settings: Settings, announce: Callable[[], Coroutine[Any, Any, No
     *announce* runs beside the application from when that is ready to answer.
     """
     wires = discover(wire, Wire)
+    silences = [
+        silence
+        for source in discover(sources, Source)
+        if source.silence is not None and (silence := source.silence(settings.sources.get(source.name, source.options)))
+    ]
 
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
@@ -95,7 +101,7 @@ def create_app(settings: Settings, announce: Callable[[], Coroutine[Any, Any, No
         app.state.store = store
         app.state.authenticator = Authenticator(store)
         app.state.pump = Pump(store, settings.ingest)
-        tasks = [asyncio.create_task(keep_up(store)), asyncio.create_task(announce())]
+        tasks = [asyncio.create_task(keep_up(store, silences)), asyncio.create_task(announce())]
         # What there is now stays; the collector need not look at it again and again.
         gc.collect()
         gc.freeze()
@@ -155,10 +161,15 @@ def create_app(settings: Settings, announce: Callable[[], Coroutine[Any, Any, No
     return Access(answered, settings.server.max_in_flight, overloaded)
 
 
-async def keep_up(store: Store) -> None:
-    """Now and then remove what has expired and train the dictionary, a little at a time; never returns."""
+async def keep_up(store: Store, silences: Sequence[Silence]) -> None:
+    """Now and then close the calls that were cut off, remove what has expired and train the dictionary, a little at a
+    time; never returns.
+    """
     while True:
         try:
+            for silence in silences:
+                while closed := await store.close_lost(silence.route, silence.row, store.clock() - silence.limit):
+                    log.info("calls.closed_after_silence", source=silence.route, calls=closed)
             for account in await store.accounts.all():
                 while removed := await store.expire(account):
                     EXPIRED_ROWS.inc(removed)

@@ -332,6 +332,6 @@ def test_the_sip_call_id_that_a_dialplan_sets_is_kept():
     from callhouse.sources.asterisk.split import split
 
     [call] = calls(split(f"{columns}\n{row}\n".encode())).values()
-    assert call.extra["sip_call_id"] == "4711@example.com"
+    assert call.sip_call_id == "4711@example.com"
     # Such tables have neither an end nor an answer.
     assert (call.end - call.start, call.answer - call.start) == (10_000, 2_000)

@@ -72,7 +72,16 @@ def test_columns_can_be_named_in_the_settings():
     assert read(line(FULL), cel_columns="eventtime,eventtype,uniqueid,channame").content == read(line(FULL)).content
 
 
-@pytest.mark.parametrize("options", [{"timezone": "Nowhere/Land"}, {"timezone": "../etc"}, {"lost_after": "soon"}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"timezone": "Nowhere/Land"},
+        {"timezone": "../etc"},
+        {"lost_after": "soon"},
+        {"cdr_columns": "src,dst"},
+        {"cel_columns": "eventtype"},
+    ],
+)
 def test_settings_that_make_no_sense_are_refused(options):
     with pytest.raises(ValueError, match=next(iter(options))):
         readers(Options(**options))

@@ -15,7 +15,7 @@ from callhouse.model.event import Event
 from callhouse.model.instant import DAY
 from callhouse.model.query import CallQuery
 from callhouse.model.record import Part, Record
-from callhouse.sources.asterisk import Options, closing
+from callhouse.sources.asterisk import Options, silence
 from callhouse.sources.native import read_call, read_events
 from callhouse.store import expiry
 from sources.asterisk_rows import CDR, CDR_CUSTOM, CEL, cel, joined, read, rows_of
@@ -223,7 +223,8 @@ def test_a_call_in_progress_is_not_listed_and_its_events_do_not_wait(stored):
     stored(work, FOREVER)
 
 
-LOST_AFTER, LOST = closing(Options())
+SILENCE = silence(Options())
+LOST_AFTER, LOST = SILENCE.limit, SILENCE.row
 
 
 def test_a_call_cut_off_by_a_crash_is_closed_when_it_was_silent_for_long(stored, clock):

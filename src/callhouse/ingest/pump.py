@@ -12,7 +12,7 @@ from callhouse.errors import RecordError
 from callhouse.ingest import body as bodies
 from callhouse.ingest.limits import IngestLimits
 from callhouse.model.account import Account
-from callhouse.model.record import Outcome, Part, Record
+from callhouse.model.record import Fragment, Outcome, Part, Record
 from callhouse.observability import EXPIRED_EVENTS, INGESTED, QUEUE_DEPTH
 from callhouse.sources import ReadRecord, Source, Split
 from callhouse.store import Store
@@ -86,7 +86,7 @@ class Pump:
         QUEUE_DEPTH.set(self._store.waiting)
         return _reply(route, outcomes)
 
-    def _part(self, raw: bytes, read: ReadRecord) -> Part | str:
+    def _part(self, raw: bytes, read: ReadRecord) -> Part | Fragment | str:
         if len(raw) > self._limits.max_record:
             return f"has more than {self._limits.max_record} bytes"
         try:

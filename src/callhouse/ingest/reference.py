@@ -115,6 +115,31 @@ def _kamailio(now: int) -> dict[str, Any]:
     }
 
 
+def _rows(description: str) -> Schema:
+    return Schema(type=OpenAPIType.STRING, description=description, pattern=r"\S")
+
+
+def _asterisk(now: int) -> dict[str, Any]:
+    return {
+        "src": "2125551234",
+        "dst": "8009957586",
+        "dcontext": "from-trunk",
+        "clid": '"Ann" <2125551234>',
+        "channel": "PJSIP/trunk-00000001",
+        "dstchannel": "PJSIP/200-00000002",
+        "lastapp": "Dial",
+        "lastdata": "PJSIP/200,20",
+        "start": now - 66.25,
+        "answer": now - 60.5,
+        "end": now,
+        "disposition": "ANSWERED",
+        "uniqueid": f"pbx1-{now - 66}.1",
+        "linkedid": f"pbx1-{now - 66}.1",
+        "sequence": 1,
+        "sip_call_id": "1-457@192.0.2.1",
+    }
+
+
 _TEXT = {
     "calls": _Text(
         "Send calls",
@@ -145,13 +170,23 @@ _TEXT = {
             ),
         },
     ),
+    "asterisk": _Text(
+        "Send rows from Asterisk",
+        "Rows of CDR and CEL files as cdr_csv, cdr_custom, cel_custom and the database back ends write them: CSV with "
+        "or without a header line, or lines of JSON. All rows that have come of a call are joined, in whatever order "
+        "and however often they come. A call is complete when its own CDR or its LINKEDID_END has come; until then it "
+        "is in progress. A leg that a call dialled is a call that names it as its parent.",
+        "",
+        _asterisk,
+        {"text/csv": _rows("Rows, below their header line if the file has one.")},
+    ),
     "kamailio": _Text(
         "Send calls from Kamailio",
         "What acc_json posts, its members named as the settings `sources.kamailio` say, or rows of the tables acc and "
         "missed_calls as CSV. A body that cannot be read is quarantined as it came, and answered with 200.",
         "",
         _kamailio,
-        {"text/csv": Schema(type=OpenAPIType.STRING, description="Rows below a line with the names of their columns.")},
+        {"text/csv": _rows("Rows below a line with the names of their columns.")},
     ),
 }
 _REPLY = (

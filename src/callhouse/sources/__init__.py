@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 
 from callhouse.errors import RecordError
-from callhouse.model.record import Part
+from callhouse.model.record import Fragment, Part
 
-ReadRecord = Callable[[bytes, int], Part]
+ReadRecord = Callable[[bytes, int], Part | Fragment]
 Split = Callable[[bytes], Iterable[bytes]]
 
 MAX_ID = 256
@@ -20,18 +20,31 @@ MAX_INTEGER = 2**63
 
 
 @dataclass(frozen=True)
+class Silence:
+    """A call in progress of which nothing was sent to *route* for longer than *limit*, in milliseconds, is over: *row*
+    closes it, whatever its group.
+    """
+
+    route: str
+    limit: int
+    row: Fragment
+
+
+@dataclass(frozen=True)
 class Source:
     """The readers of one system's records, by the last segment of the route that they are posted to.
 
-    A reader makes a Part of one record, or raises RecordError with the reason why it cannot be kept. It is pure: no
-    store, no clock, no network. Its second argument bounds how deep a record may nest.
+    A reader makes a Part of one record, or a Fragment where only several records together tell of a call, or raises
+    RecordError with the reason why it cannot be kept. It is pure: no store, no clock, no network. Its second argument
+    bounds how deep a record may nest.
 
     *split* cuts a body into records, none of them when it is empty; without it a body is JSON or NDJSON. A system that
     would only send a refused body again has one that takes any body for a record, so that it is quarantined.
 
     *options* is what an operator may set under ``[sources.<name>]``, a frozen struct of texts that holds the defaults
     and whose fields say in a Meta what they are; *configure* makes the readers under other options, and raises
-    ValueError with the reason when they make no sense.
+    ValueError with the reason when they make no sense. *silence* tells under them when a call that was cut off is over,
+    None if never.
     """
 
     name: str
@@ -39,6 +52,7 @@ class Source:
     split: Split | None = None
     options: msgspec.Struct | None = None
     configure: Callable[[Any], Mapping[str, ReadRecord]] | None = None
+    silence: Callable[[Any], Silence | None] | None = None
 
     def readers_with(self, options: msgspec.Struct | None) -> Mapping[str, ReadRecord]:
         """The readers under *options*, or under the defaults. Raises ValueError, as configure does."""

@@ -4,7 +4,7 @@ Asterisk writes rows of which several make a call, so a row is read into its nor
 are joined (join.py). They are told apart by linkedid; CDRs without one are told apart by the channel's uniqueid.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, tzinfo
 from typing import Annotated
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -12,15 +12,14 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import msgspec
 
 from callhouse.model.instant import parse_duration
-from callhouse.model.record import Fragment, Part
-from callhouse.sources import ReadRecord, Source
+from callhouse.model.record import Fragment, Join
+from callhouse.sources import ReadRecord, Silence, Source
 from callhouse.sources.asterisk import columns
 from callhouse.sources.asterisk.join import Contexts, join
 from callhouse.sources.asterisk.rows import Lost, RowReader, encode_row
 from callhouse.sources.asterisk.split import split
 
-ROUTE = "asterisk"
-_LOST = encode_row(Lost())
+_ROUTE = "asterisk"
 
 
 class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -44,36 +43,36 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 def readers(options: Options) -> Mapping[str, ReadRecord]:
     """The reader under *options*. Raises ValueError when these make no sense."""
-    rows = RowReader(_zone(options.timezone), columns.named(options.cdr_columns), columns.named(options.cel_columns))
-    closing(options)
-    as_calls = _Joiner(Contexts(_listed(options.inbound), _listed(options.outbound)))
+    cdr, cel = columns.named(options.cdr_columns), columns.named(options.cel_columns)
+    if cdr and not {"start", "disposition"} <= set(cdr):
+        raise ValueError("cdr_columns must name start and disposition")
+    if cel and not {"title", "stamp"} <= set(cel):
+        raise ValueError("cel_columns must name eventtype and eventtime")
+    rows = RowReader(_zone(options.timezone), cdr, cel)
+    as_calls = _joiner(options)
+    silence(options)
 
     def read(record: bytes, max_depth: int) -> Fragment:  # noqa: ARG001 — what a row nests is kept as text
         group, content = rows.read(record)
         return Fragment(group=group, content=content, join=as_calls)
 
-    return {ROUTE: read}
+    return {_ROUTE: read}
 
 
-def closing(options: Options) -> tuple[int | None, Fragment]:
-    """How long a call may be silent in milliseconds, None for ever, and the row that closes one that is, for any group.
-
-    Raises ValueError.
-    """
+def silence(options: Options) -> Silence | None:
+    """After how long a call that was cut off is over. Raises ValueError."""
     try:
-        quiet = parse_duration(options.lost_after)
+        limit = parse_duration(options.lost_after)
     except ValueError as error:
         raise ValueError(f"lost_after: {error}") from None
-    as_calls = _Joiner(Contexts(_listed(options.inbound), _listed(options.outbound)))
-    return quiet, Fragment(group="", content=_LOST, join=as_calls)
+    if limit is None:
+        return None
+    return Silence(_ROUTE, limit, Fragment(group="", content=encode_row(Lost()), join=_joiner(options)))
 
 
-class _Joiner:
-    def __init__(self, contexts: Contexts) -> None:
-        self._contexts = contexts
-
-    def __call__(self, group: str, rows: Sequence[bytes]) -> list[Part]:
-        return join(group, rows, self._contexts)
+def _joiner(options: Options) -> Join:
+    contexts = Contexts(_listed(options.inbound), _listed(options.outbound))
+    return lambda group, rows: join(group, rows, contexts)
 
 
 def _zone(name: str) -> tzinfo:
@@ -88,4 +87,11 @@ def _listed(text: str) -> list[str]:
     return [name for part in text.split(",") if (name := part.strip())]
 
 
-plugin = Source(readers=readers(Options()))
+plugin = Source(
+    name="asterisk",
+    readers=readers(Options()),
+    split=split,
+    options=Options(),
+    configure=readers,
+    silence=silence,
+)

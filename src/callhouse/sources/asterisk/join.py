@@ -36,6 +36,9 @@ _REFUSALS: tuple[Cause, ...] = (("17", "q850"), ("21", "q850"))
 _NO_NUMBERS = frozenset(("", "h", "s", "t", "i", "e", "o", "a", "T", "failed"))
 """Extensions of the dialplan that nobody dials."""
 
+_OWN_FIELDS = frozenset(("direction", "sip_call_id"))
+"""Variables of a CDR that are fields of a call."""
+
 _DIALPLAN = "dialplan/builtin"
 _HANDLER_CAUSE = re.compile(r"(?:(.*)/)?(\d{1,3})")
 _NAME = re.compile(r'"(.*)" ?<.*>', re.DOTALL)
@@ -277,6 +280,7 @@ class _Join:
             direction=next((d for d in DIRECTIONS if d == said), None) or self._contexts.direction(context),
             src=src,
             dest=dest,
+            sip_call_id=named.get("sip_call_id"),
             channel=root.name if root is not None else first.channel if first is not None else None,
             hangup_cause_code=0 if self._is_lost else None,
             hangup_cause_name="Unknown" if self._is_lost else None,
@@ -360,7 +364,7 @@ class _Join:
             extra["userfield"] = next((row.userfield for row in reversed(cdrs) if row.userfield), "")
             extra["peeraccount"] = next((row.peer_account for row in cdrs if row.peer_account), "")
             extra["lastapp"], extra["lastdata"] = last.app, last.appdata
-        extra.update({name: value for name, value in variables.items() if name != "direction"})
+        extra.update({name: value for name, value in variables.items() if name not in _OWN_FIELDS})
         return {name: value for name, value in extra.items() if value} or None
 
     def _cel_leg(self, call: Call, leg: _Channel) -> Call:

@@ -50,6 +50,8 @@ def _rows(body: bytes) -> Iterator[bytes]:
 def _last_line(lines: list[bytes], number: int) -> int:
     """The line with which the row ends that begins in line *number* and has an odd number of quotes there."""
     for last in range(number + 1, len(lines)):
+        if lines[last].startswith(b"{"):
+            return number
         if lines[last].count(b'"') % 2:
             return last
         if _is_whole_row(lines[last]):
@@ -58,8 +60,6 @@ def _last_line(lines: list[bytes], number: int) -> int:
 
 
 def _is_whole_row(line: bytes) -> bool:
-    if line.startswith(b"{"):
-        return True
     if line.count(b",") < _FEWEST_COLUMNS - 1:
         return False
     try:
