@@ -138,7 +138,7 @@ _TEXT = {
         "",
         _freeswitch,
         {
-            "text/xml": Schema(type=OpenAPIType.STRING, description="A record of mod_xml_cdr."),
+            "text/xml": Schema(type=OpenAPIType.STRING, description="A record of mod_xml_cdr.", pattern=r"\S"),
             "application/x-www-form-urlencoded": Schema(
                 type=OpenAPIType.OBJECT,
                 properties={"cdr": Schema(type=OpenAPIType.STRING, description="JSON or XML, maybe in base64.")},
@@ -151,7 +151,13 @@ _TEXT = {
         "missed_calls as CSV. A body that cannot be read is quarantined as it came, and answered with 200.",
         "",
         _kamailio,
-        {"text/csv": Schema(type=OpenAPIType.STRING, description="Rows below a line with the names of their columns.")},
+        {
+            "text/csv": Schema(
+                type=OpenAPIType.STRING,
+                description="Rows below a line with the names of their columns.",
+                pattern=r"\S",
+            )
+        },
     ),
 }
 _REPLY = (
