@@ -115,10 +115,6 @@ def _kamailio(now: int) -> dict[str, Any]:
     }
 
 
-def _rows(description: str) -> Schema:
-    return Schema(type=OpenAPIType.STRING, description=description, pattern=r"\S")
-
-
 def _asterisk(now: int) -> dict[str, Any]:
     return {
         "src": "2125551234",
@@ -163,7 +159,7 @@ _TEXT = {
         "",
         _freeswitch,
         {
-            "text/xml": Schema(type=OpenAPIType.STRING, description="A record of mod_xml_cdr."),
+            "text/xml": Schema(type=OpenAPIType.STRING, description="A record of mod_xml_cdr.", pattern=r"\S"),
             "application/x-www-form-urlencoded": Schema(
                 type=OpenAPIType.OBJECT,
                 properties={"cdr": Schema(type=OpenAPIType.STRING, description="JSON or XML, maybe in base64.")},
@@ -178,7 +174,11 @@ _TEXT = {
         "is in progress. A leg that a call dialled is a call that names it as its parent.",
         "",
         _asterisk,
-        {"text/csv": _rows("Rows, below their header line if the file has one.")},
+        {
+            "text/csv": Schema(
+                type=OpenAPIType.STRING, description="Rows, below their header line if the file has one.", pattern=r"\S"
+            )
+        },
     ),
     "kamailio": _Text(
         "Send calls from Kamailio",
@@ -186,7 +186,13 @@ _TEXT = {
         "missed_calls as CSV. A body that cannot be read is quarantined as it came, and answered with 200.",
         "",
         _kamailio,
-        {"text/csv": _rows("Rows below a line with the names of their columns.")},
+        {
+            "text/csv": Schema(
+                type=OpenAPIType.STRING,
+                description="Rows below a line with the names of their columns.",
+                pattern=r"\S",
+            )
+        },
     ),
 }
 _REPLY = (

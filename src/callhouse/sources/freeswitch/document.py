@@ -25,7 +25,7 @@ _BAD_ENCODING = (
     "false, or encode to false or base64, in json_cdr.conf.xml"
 )
 # The encoder of values replaces all of these, and no record is without them: its time stamps hold blanks.
-_NEVER_ENCODED = re.compile(r'[ "<>]')
+_LEFT_BY_NO_ENCODER = re.compile(r'[ "<>]')
 _NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 _ARRAY = "ARRAY::"
 _BETWEEN = "|:"
@@ -58,7 +58,8 @@ def read_document(record: bytes, max_depth: int) -> dict[str, Any]:
         text, advice = unquote_to_bytes(text).strip(), _BAD_ENCODING
     elif text[:1] not in (b"{", b"<"):
         text = _from_base64(text)
-    if text[:1] == b"<":
+    is_xml = text[:1] == b"<"
+    if is_xml:
         document = _from_xml(text, max_depth)
     else:
         try:
@@ -68,7 +69,8 @@ def read_document(record: bytes, max_depth: int) -> dict[str, Any]:
     variables = document.get("variables")
     if not isinstance(variables, dict):
         raise RecordError("has no variables; is this a record of mod_json_cdr or mod_xml_cdr?")
-    return {**document, "variables": _plain(variables)}
+    # mod_xml_cdr always encodes values, mod_json_cdr if encode-values says so.
+    return {**document, "variables": _plain(variables, encoded=is_xml or not _has_plain_text(variables))}
 
 
 def _from_base64(text: bytes) -> bytes:
@@ -87,10 +89,11 @@ def _from_json(text: bytes, max_depth: int) -> dict[str, Any]:
     return json_object(text, max_depth)
 
 
-def _plain(variables: dict[str, Any]) -> dict[str, Any]:
-    texts = [text for value in variables.values() for text in (value if isinstance(value, list) else [value])]
-    encoded = not any(_NEVER_ENCODED.search(text) for text in texts if isinstance(text, str))
+def _has_plain_text(variables: dict[str, Any]) -> bool:
+    return any(_LEFT_BY_NO_ENCODER.search(value) for value in variables.values() if isinstance(value, str))
 
+
+def _plain(variables: dict[str, Any], *, encoded: bool) -> dict[str, Any]:
     def plain(value: Any) -> Any:
         if isinstance(value, list):
             return [plain(member) for member in value]
