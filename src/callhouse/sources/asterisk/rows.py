@@ -8,7 +8,8 @@ is read as the first, one that does not occur as if the clock had not been moved
 import csv
 import re
 from collections.abc import Mapping, Sequence
-from datetime import datetime, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -94,6 +95,8 @@ _RANK = 5
 _AMA_FLAGS = {"1": "OMIT", "2": "BILLING", "3": "DOCUMENTATION"}
 
 _EPOCH = re.compile(r"\d{1,15}(?:\.\d{1,9})?")
+_BETWEEN_MEMBERS = re.compile(r',"(?=\w+":)')
+_EPOCH_BEGAN = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = 1_000_000
 
 _decode_object = msgspec.json.Decoder(dict[str, Any]).decode
@@ -163,15 +166,12 @@ class RowReader:
 
     def _cdr_row(self, row: dict[str, str]) -> Read:
         """The CDR whose values by name are *row*, which is used up."""
-
-        def take(name: str) -> str:
-            return row.pop(name, "")
-
-        start, answer, end = (self._micros(name, take(name)) for name in ("start", "answer", "end"))
+        take = row.pop
+        start, answer, end = (self._micros(name, take(name, "")) for name in ("start", "answer", "end"))
         if start is None:
             raise RecordError("start is empty")
-        duration, billsec = _seconds("duration", take("duration")), _seconds("billsec", take("billsec"))
-        disposition = take("disposition")
+        duration, billsec = _seconds("duration", take("duration", "")), _seconds("billsec", take("billsec", ""))
+        disposition = take("disposition", "")
         if disposition not in DISPOSITIONS:
             raise RecordError(f"disposition is {shortened(disposition)!r}")
         if end is None:
@@ -179,12 +179,12 @@ class RowReader:
         if answer is None and billsec is not None and disposition == "ANSWERED":
             # Tables of CDRs often have the lengths alone.
             answer = end - billsec
-        uniqueid, channel, dstchannel = take("uniqueid"), take("channel"), take("dstchannel")
+        uniqueid, channel, dstchannel = take("uniqueid", ""), take("channel", ""), take("dstchannel", "")
         # With the sixteen columns that are always there, a row is all that is known of a call.
-        group = take("linkedid") or uniqueid or f"{channel}@{start // _MICROSECOND}"
+        group = take("linkedid", "") or uniqueid or f"{channel}@{start // _MICROSECOND}"
         _check_ids(group, uniqueid, channel)
         _check_ids(group, uniqueid, dstchannel)
-        sequence = take("sequence")
+        sequence = take("sequence", "")
         if sequence and not (sequence.isascii() and sequence.isdigit() and len(sequence) < 19):
             raise RecordError("sequence is no number")
         normal = CdrRow(
@@ -192,20 +192,20 @@ class RowReader:
             uniqueid=uniqueid or group,
             channel=channel,
             dstchannel=dstchannel,
-            src=take("src"),
-            dst=take("dst"),
-            context=take("context"),
-            clid=take("clid"),
-            app=take("app"),
-            appdata=take("appdata"),
+            src=take("src", ""),
+            dst=take("dst", ""),
+            context=take("context", ""),
+            clid=take("clid", ""),
+            app=take("app", ""),
+            appdata=take("appdata", ""),
             start=start,
             answer=answer,
             end=end,
             disposition=disposition,
-            ama=take("ama"),
-            account=take("account"),
-            peer_account=take("peer_account"),
-            userfield=take("userfield"),
+            ama=take("ama", ""),
+            account=take("account", ""),
+            peer_account=take("peer_account", ""),
+            userfield=take("userfield", ""),
             variables={name: value for name, value in sorted(row.items()) if value},
         )
         return group, encode_row(normal)
@@ -224,10 +224,7 @@ class RowReader:
                 raise RecordError(f"{name} is out of range: seconds since 1970 expected, not milliseconds")
             return int(whole) * _MICROSECOND + int(fraction[:6].ljust(6, "0")) or None
         try:
-            when = datetime.fromisoformat(text)
-            if when.tzinfo is None:
-                when = when.replace(tzinfo=self._zone)
-            micros = int(when.replace(microsecond=0).timestamp()) * _MICROSECOND + when.microsecond
+            micros = _date(text, self._zone)
         except (ValueError, OverflowError):
             raise RecordError(f"{name} is {shortened(text)!r}; a date or epoch seconds expected") from None
         if micros < 0:
@@ -259,6 +256,15 @@ def _quoted_cel_row(record: bytes) -> Read | None:
         return None
     _check_ids(group, row.uniqueid, row.channel)
     return group, b'["cel",%b,%d,%b]' % (digits.encode(), _rank(kind), record)
+
+
+@lru_cache(maxsize=1024)
+def _date(text: str, zone: tzinfo) -> int:
+    """Microseconds of a date, in *zone* when it names none; the rows of a call have few dates. Raises ValueError."""
+    when = datetime.fromisoformat(text)
+    if when.tzinfo is None:
+        when = when.replace(tzinfo=zone)
+    return (when - _EPOCH_BEGAN) // timedelta(microseconds=1)
 
 
 def _rank(kind: str) -> int:
@@ -312,10 +318,10 @@ def _object(record: bytes, text: str) -> dict[str, str]:
 def repaired(text: str) -> dict[str, Any]:
     r"""The values of a line of JSON as Asterisk 20 writes it, which escapes ``"`` but not ``\``. Raises RecordError.
 
-    There is one way to read such a line, because within a value each ``"`` has a ``\`` before it: so ``,"`` stands
-    between members only.
+    There is one way to read such a line: within a value each ``"`` has a ``\`` before it, and what ends a value is not
+    followed by a name.
     """
-    members = text.strip().removeprefix("{").removesuffix("}").split(',"')
+    members = _BETWEEN_MEMBERS.split(text.strip().removeprefix("{").removesuffix("}"))
     read: dict[str, Any] = {}
     for number, member in enumerate(members):
         name, colon, value = member.removeprefix('"' if number == 0 else "").partition('":')
