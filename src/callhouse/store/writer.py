@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -10,6 +10,7 @@ import msgspec
 
 from callhouse.errors import RecordError
 from callhouse.model import call as calls
+from callhouse.model import hangup
 from callhouse.model import log as log_document
 from callhouse.model.account import Account
 from callhouse.model.call import Call
@@ -27,7 +28,8 @@ COLUMNS = {
 """The column of each field of Call."""
 
 # Parameters are named as the fields of Call, columns as COLUMNS says.
-_WRITTEN = {**COLUMNS, "dest_key": "dest_key", "event_count": "event_count", "arrived": "arrived"}
+_DERIVED = ("dest_key", "cause_code", "event_count", "arrived")
+_WRITTEN = {**COLUMNS, **{field: field for field in _DERIVED}}
 _KNOWN = f"""
 SELECT account_id, id, event_count, {", ".join(COLUMNS.values())} FROM calls
 WHERE account_id = :account_id AND session_id = :session_id
@@ -43,26 +45,50 @@ WHERE account_id = :account_id AND id = :id
 """  # noqa: S608
 
 _ANY_WAITING = "SELECT 1 FROM waiting_events LIMIT 1"
+# The large ones are found in an index of their own, so that counting the others reads no event.
 _COUNT_WAITING = """
-SELECT account_id, session_id, count(*) FROM waiting_events
-WHERE account_id = :account_id AND session_id = :session_id GROUP BY account_id, session_id
+SELECT account_id, session_id, count(*), (
+    SELECT coalesce(sum(size), 0) FROM waiting_events
+    WHERE account_id = :account_id AND session_id = :session_id AND size > 2000
+)
+FROM waiting_events WHERE account_id = :account_id AND session_id = :session_id GROUP BY account_id, session_id
 """
+_SMALL = 2_000 + 32
+"""What an event that is not large takes in a log at most; there it may be a little longer than while it waits."""
+
+GROWTH = 6
+"""How many times as long as the record that brought them events may be in a log (1e15 becomes 1000000000000000.0)."""
+
 _WAITING = "SELECT event FROM waiting_events WHERE account_id = :account_id AND session_id = :session_id ORDER BY id"
 _WAIT = """
-INSERT INTO waiting_events (account_id, session_id, identity, timestamp, event)
-VALUES (:account_id, :session_id, :identity, :timestamp, :event)
+INSERT INTO waiting_events (account_id, session_id, identity, timestamp, size, event)
+VALUES (:account_id, :session_id, :identity, :timestamp, :size, :event)
 ON CONFLICT (account_id, session_id, identity) DO NOTHING RETURNING id
 """
 _DONE_WAITING = "DELETE FROM waiting_events WHERE account_id = :account_id AND session_id = :session_id"
 
 _LOG = "SELECT dictionary, document FROM logs WHERE account_id = :account_id AND call_id = :call_id"
+_LOG_SIZE = "SELECT size FROM logs WHERE account_id = :account_id AND call_id = :call_id"
 _PUT_LOG = """
-INSERT INTO logs (call_id, account_id, ended, dictionary, document)
-VALUES (:call_id, :account_id, :ended, :dictionary, :document)
+INSERT INTO logs (call_id, account_id, ended, dictionary, size, document)
+VALUES (:call_id, :account_id, :ended, :dictionary, :size, :document)
 ON CONFLICT (call_id) DO UPDATE
-SET ended = excluded.ended, dictionary = excluded.dictionary, document = excluded.document
+SET ended = excluded.ended, dictionary = excluded.dictionary, size = excluded.size, document = excluded.document
 """
 _MOVE_LOG = "UPDATE logs SET ended = :ended WHERE account_id = :account_id AND call_id = :call_id"
+
+_ADD_ERROR = """
+INSERT INTO call_errors (account_id, session_id, identity, started, dest_key, timestamp, seq, line)
+VALUES (:account_id, :session_id, :identity, :started, :dest_key, :timestamp, :seq, :line)
+ON CONFLICT (account_id, session_id, identity) DO NOTHING RETURNING id
+"""
+_SHOW_ERRORS = """
+UPDATE call_errors SET started = :started, dest_key = :dest_key
+WHERE account_id = :account_id AND session_id = :session_id
+"""
+_KNOWN_ERRORS = """
+SELECT identity, length(line) FROM call_errors WHERE account_id = :account_id AND session_id = :session_id
+"""
 
 _QUARANTINE = """
 INSERT INTO quarantine (account_id, received, source, reason, digest, size, preview, record)
@@ -86,13 +112,18 @@ class _Session:
         "account_id",
         "call",
         "changed",
+        "errors",
         "identities",
+        "late_errors",
         "parts",
         "row_id",
         "session_id",
+        "size_at_most",
+        "size_is_exact",
         "stored",
         "stored_events",
         "waiting",
+        "waiting_large",
     )
 
     def __init__(self, account_id: int, session_id: str) -> None:
@@ -102,10 +133,18 @@ class _Session:
         self.stored: Call | None = None
         self.stored_events = 0
         self.waiting = 0
+        # Bytes in waiting events that are large.
+        self.waiting_large = 0
         self.call: Call | None = None
         self.parts: list[tuple[Event, ...]] = []
-        # Known only once the number of events has come near its limit.
+        self.errors: list[tuple[Event, ...]] = []
+        # Known only once the number of events or their size has come near its limit.
         self.identities: set[bytes] | None = None
+        # Bytes of the log: a bound that is cheap to know, until that has come near the limit.
+        self.size_at_most: int | None = None
+        self.size_is_exact = False
+        # Sizes by identity; known only once errors have come that no log counts.
+        self.late_errors: dict[bytes, int] | None = None
         self.changed = False
 
     @property
@@ -120,13 +159,14 @@ class _Session:
 class BatchWriter:
     """Applies one batch within *tx*."""
 
-    def __init__(self, tx: Transaction, codec: LogCodec, *, now: int, max_events: int) -> None:
+    def __init__(self, tx: Transaction, codec: LogCodec, *, now: int, max_events: int, max_log: int) -> None:
         self._tx = tx
         self._codec = codec
         self._now = now
         self._max_events = max_events
+        self._max_log = max_log
         self._sessions: dict[tuple[int, str], _Session] = {}
-        self._horizons: dict[int, tuple[int, int]] = {}
+        self._horizons: dict[int, tuple[int, int, int]] = {}
 
     def write(self, records: Sequence[Record]) -> list[Outcome]:
         """Write all of *records* that can be kept, quarantine the others; an outcome for each, in order.
@@ -144,7 +184,7 @@ class BatchWriter:
             if session is not None:
                 kept[key] = session, outcome
             applied.append((session, outcome, again))
-        self._store([session for session in self._sessions.values() if session.call is not None or session.parts])
+        self._store([s for s in self._sessions.values() if s.call is not None or s.parts or s.errors])
         outcomes = [
             msgspec.structs.replace(outcome, repeated=again or not session.changed) if session else outcome
             for session, outcome, again in applied
@@ -157,7 +197,7 @@ class BatchWriter:
             return None, Outcome(refusal=record.read)
         session = self._sessions[record.account.id, record.read.session_id]
         try:
-            return session, Outcome(expired_events=self._apply(session, record.account, record.read))
+            return session, Outcome(expired_events=self._apply(session, record, record.read))
         except RecordError as error:
             return None, Outcome(refusal=str(error))
 
@@ -169,16 +209,18 @@ class BatchWriter:
                     self._sessions[key] = _Session(*key)
         keys = [session.key for session in self._sessions.values()]
         for account_id, row_id, event_count, *values in self._tx.each(_KNOWN, keys):
-            call = _call(values)
+            call = _call(account_id, values)
             session = self._sessions[account_id, call.session_id]
             session.row_id, session.stored, session.stored_events, session.call = row_id, call, event_count, call
         if self._tx.rows(_ANY_WAITING, {}):
-            for account_id, session_id, waiting in self._tx.each(_COUNT_WAITING, keys):
-                self._sessions[account_id, session_id].waiting = waiting
+            for account_id, session_id, waiting, large in self._tx.each(_COUNT_WAITING, keys):
+                session = self._sessions[account_id, session_id]
+                session.waiting, session.waiting_large = waiting, large
 
-    def _apply(self, session: _Session, account: Account, part: Part) -> int:
+    def _apply(self, session: _Session, record: Record, part: Part) -> int:
         """Let *session* take in what *part* says; how many of its events were too old. Raises RecordError."""
-        calls_since, details_since = self._since(account)
+        account = record.account
+        calls_since, details_since, sessions_since = self._since(account)
         call = session.call
         if part.call is not None:
             if call is None:
@@ -189,40 +231,82 @@ class BatchWriter:
             if min(instant for instant in (call.start, call.end, self._now) if instant is not None) < calls_since:
                 kept = format_duration(account.retention.calls)
                 raise RecordError(f"the call is older than its retention of {kept}")
-        events = part.events
+        start, end = (None, None) if call is None else (call.start, call.end)
+        events = tuple(e for e in part.events if (e.timestamp if end is None else end) >= details_since)
+        errors = tuple(
+            e
+            for e in part.events
+            if e.class_ == "error" and (e.timestamp if start is None else start) >= sessions_since
+        )
+        late = tuple(e for e in errors if (e.timestamp if end is None else end) < details_since)
+        if part.events and not events and not errors and part.call is None:
+            kept = format_duration(account.retention.details)
+            raise RecordError(f"its events are older than their retention of {kept}")
         if events:
-            if call is not None and call.end is not None:
-                events = events if call.end >= details_since else ()
-            else:
-                events = tuple(event for event in events if event.timestamp >= details_since)
-            if not events and part.call is None:
-                kept = format_duration(account.retention.details)
-                raise RecordError(f"its events are older than their retention of {kept}")
+            self._check_log(session, events, GROWTH * len(record.raw))
+        if late:
+            self._check_late(session, errors)
         if events:
-            self._check_count(session, events)
             session.parts.append(events)
+        if errors:
+            session.errors.append(errors)
         session.call = call
-        return len(part.events) - len(events)
+        return len(part.events) - len(events) - len(late)
 
-    def _since(self, account: Account) -> tuple[int, int]:
-        """The earliest start of a call, and the earliest end of a call with a log, that *account* keeps."""
+    def _since(self, account: Account) -> tuple[int, int, int]:
+        """The earliest start of a call, end of one with a log, and start of one with errors, that *account* keeps."""
         if account.id not in self._horizons:
-            retention = account.retention
-            self._horizons[account.id] = retention.calls_since(self._now), retention.details_since(self._now)
+            retention, now = account.retention, self._now
+            horizons = retention.calls_since(now), retention.details_since(now), retention.sessions_since(now)
+            self._horizons[account.id] = horizons
         return self._horizons[account.id]
 
-    def _check_count(self, session: _Session, events: tuple[Event, ...]) -> None:
-        # Only when repeats might explain the number are the events themselves compared.
+    def _check_log(self, session: _Session, events: tuple[Event, ...], size: int) -> None:
+        """Raise RecordError when the call's log cannot hold *events* as well, which take *size* bytes at most."""
+        # Only when repeats might explain the number or the size are the events themselves compared.
+        size += self._size_at_most(session)
         if session.identities is None:
             count = session.stored_events + session.waiting + sum(map(len, session.parts)) + len(events)
-            if count <= self._max_events:
+            if count <= self._max_events and size <= self._max_log:
+                session.size_at_most = size
                 return
             session.identities = set(log_document.identities(self._known_events(session)))
             session.identities.update(*map(log_document.identities, session.parts))
-        new = [identity for identity in log_document.identities(events) if identity not in session.identities]
-        if len(session.identities) + len(new) > self._max_events:
+        identified = zip(log_document.identities(events), events, strict=True)
+        new = {identity: event for identity, event in identified if identity not in session.identities}
+        if new and len(session.identities) + len(new) > self._max_events:
             raise RecordError(f"the call has more than {self._max_events} events")
+        if session.size_is_exact or size > self._max_log:
+            if not session.size_is_exact:
+                known = log_document.merge(self._known_events(session), session.parts)
+                session.size_at_most, session.size_is_exact = _packed_size(known), True
+            size = self._size_at_most(session) + _packed_size(new.values())
+            if new and size > self._max_log:
+                raise RecordError(f"the call's log has more than {self._max_log} bytes")
+        session.size_at_most = size
         session.identities.update(new)
+
+    def _check_late(self, session: _Session, errors: tuple[Event, ...]) -> None:
+        """As _check_log for *errors* of which some are not in the log."""
+        if session.late_errors is None:
+            session.late_errors = {
+                bytes(identity): size for identity, size in self._tx.rows(_KNOWN_ERRORS, session.key)
+            }
+        merged = {**session.late_errors, **{identity: len(event.line) for identity, event in _identified(errors)}}
+        if len(merged) > self._max_events:
+            raise RecordError(f"the call has more than {self._max_events} errors")
+        if sum(merged.values()) > self._max_log:
+            raise RecordError(f"the call's errors have more than {self._max_log} characters")
+        session.late_errors = merged
+
+    def _size_at_most(self, session: _Session) -> int:
+        """Bytes of the log of *session* that are surely not exceeded."""
+        if session.size_at_most is None:
+            session.size_at_most = session.waiting_large + session.waiting * _SMALL
+            if session.stored_events:
+                rows = self._tx.rows(_LOG_SIZE, {"account_id": session.account_id, "call_id": session.row_id})
+                session.size_at_most += sum(size for (size,) in rows)
+        return session.size_at_most
 
     def _known_events(self, session: _Session) -> list[Event]:
         known: list[Event] = []
@@ -257,6 +341,10 @@ class BatchWriter:
             session.row_id = row_id
         self._store_logs([s for s in (*inserted, *updated) if (s.account_id, s.session_id) in logs], logs)
         self._tx.each(_MOVE_LOG, _moved_logs(updated))
+        self._tx.each(_SHOW_ERRORS, (_shown(s) for s in (*inserted, *updated) if _errors_moved(s)))
+        for session in sessions:
+            if session.errors and self._tx.each(_ADD_ERROR, _error_rows(session)):
+                session.changed = True
         self._count(*inserted, *updated)
 
     def _log(self, session: _Session) -> list[Event]:
@@ -270,13 +358,15 @@ class BatchWriter:
             assert session.row_id is not None
             assert session.call is not None
             log = logs[session.account_id, session.session_id]
-            dictionary, document = self._codec.compress(log_document.pack(log))
+            packed = log_document.pack(log)
+            dictionary, document = self._codec.compress(packed)
             rows.append(
                 {
                     "call_id": session.row_id,
                     "account_id": session.account_id,
                     "ended": session.call.end,
                     "dictionary": dictionary,
+                    "size": len(packed),
                     "document": document,
                 }
             )
@@ -287,12 +377,15 @@ class BatchWriter:
         self._tx.each(_DONE_WAITING, (session.key for session in sessions if session.waiting))
 
     def _count(self, *sessions: _Session) -> None:
-        differences: Counter[tuple[int, int]] = Counter()
+        started: Counter[tuple[int, int]] = Counter()
+        ended: Counter[tuple[int, int]] = Counter()
         for session in sessions:
             for call, calls_more in ((session.stored, -1), (session.call, 1)):
-                if call is not None and call.is_complete and call.start is not None:
-                    differences[session.account_id, call.start] += calls_more
-        rollups.add(self._tx, differences)
+                if call is not None and call.start is not None and call.end is not None:
+                    started[session.account_id, call.start] += calls_more
+                    ended[session.account_id, call.end] += calls_more
+        rollups.add(self._tx, started)
+        rollups.add(self._tx, ended, rollups.END)
 
     def _quarantine(self, records: Sequence[Record], outcomes: Sequence[Outcome]) -> None:
         self._tx.each(
@@ -312,6 +405,10 @@ class BatchWriter:
         )
 
 
+def _packed_size(events: Collection[Event]) -> int:
+    return len(log_document.pack(list(events))) if events else 0
+
+
 def _moved_logs(sessions: Iterable[_Session]) -> list[dict[str, Any]]:
     """The logs whose call now ends at another time, which decides when they expire."""
     return [
@@ -321,12 +418,41 @@ def _moved_logs(sessions: Iterable[_Session]) -> list[dict[str, Any]]:
     ]
 
 
+def _identified(events: Sequence[Event]) -> Iterable[tuple[bytes, Event]]:
+    """*events* with a digest of the identity that callhouse.model.log gives each."""
+    for identity, event in zip(log_document.identities(events), events, strict=True):
+        yield hashlib.blake2b(identity, digest_size=16).digest(), event
+
+
 def _waiting_rows(session: _Session) -> Iterable[dict[str, Any]]:
     for part in session.parts:
-        for identity, event in zip(log_document.identities(part), part, strict=True):
-            digest = hashlib.blake2b(identity, digest_size=16).digest()
+        for identity, event in _identified(part):
             encoded = _encode_event(event)
-            yield {**session.key, "identity": digest, "timestamp": event.timestamp, "event": encoded}
+            columns = {"identity": identity, "timestamp": event.timestamp, "size": len(encoded), "event": encoded}
+            yield {**session.key, **columns}
+
+
+def _error_rows(session: _Session) -> Iterable[dict[str, Any]]:
+    shown = _shown(session)
+    for part in session.errors:
+        for identity, event in _identified(part):
+            timestamp, seq = event.position
+            yield {**shown, "identity": identity, "timestamp": timestamp, "seq": seq, "line": event.line}
+
+
+def _shown(session: _Session) -> dict[str, Any]:
+    """The errors' key and what they repeat of their call, which shows them once it is complete."""
+    call = session.call
+    if call is None or not call.is_complete:
+        return {**session.key, "started": None, "dest_key": None}
+    return {**session.key, "started": call.start, "dest_key": None if call.dest is None else number_key(call.dest)}
+
+
+def _errors_moved(session: _Session) -> bool:
+    call, stored = session.call, session.stored
+    if call is None or not call.is_complete:
+        return False
+    return stored is None or not stored.is_complete or (stored.start, stored.dest) != (call.start, call.dest)
 
 
 def _row(session: _Session) -> dict[str, Any]:
@@ -340,13 +466,18 @@ def _row(session: _Session) -> dict[str, Any]:
     if call.extra is not None:
         row["extra"] = msgspec.json.encode(call.extra).decode()
     row["account_id"] = session.account_id
+    row["call_uuid"] = call.call_uuid or calls.derived_uuid(session.account_id, call.session_id)
     row["dest_key"] = None if call.dest is None else number_key(call.dest)
+    row["cause_code"] = hangup.cause_code(call)
     row["event_count"] = session.stored_events
     return row
 
 
-def _call(values: Sequence[Any]) -> Call:
+def _call(account_id: int, values: Sequence[Any]) -> Call:
+    """The call as it was sent; what was derived is derived again when it is written."""
     fields = dict(zip(calls.FIELDS, values, strict=True))
+    if fields["call_uuid"] == calls.derived_uuid(account_id, fields["session_id"]):
+        fields["call_uuid"] = None
     for money in ("rate", "amount"):
         if fields[money] is not None:
             fields[money] = Decimal(fields[money])
