@@ -742,7 +742,7 @@ class TestDemo:
                 lines.append(line)
                 address = re.search(r"http://127\.0\.0\.1:\d+", lines[0])[0]
                 self.check_printed(commands, address)
-                user, password = re.search(r"for Fuse with user (\S+), password (\w+)", lines[-2]).groups()
+                user, password = re.search(r"for Fuse with user (\S+), password (\w+)", "".join(lines[-3:])).groups()
                 assert httpx.get(f"{address}/docs", timeout=SECONDS).status_code == 200
                 assert httpx.get(f"{address}/api/calls/1/2", auth=(user, password), timeout=SECONDS).status_code == 200
 

@@ -56,9 +56,13 @@ def page(reader: Reader, query: CallQuery, columns: str) -> Page[Row]:
         return _merged_page(reader, query, columns, more, given)
     if more:
         total = _counted(reader, more, {**given, **first})
-        return Page(reader.rows(_select(columns, more), {**given, **first, **_place(query)}) if total else [], total)
+        # With no more than there are the walk ends at the last match.
+        limit = min(query.limit, total - query.offset)
+        place = {"limit": limit, "offset": query.offset}
+        return Page(reader.rows(_select(columns, more), {**given, **first, **place}) if limit > 0 else [], total)
     expression, bounds = _total_expression(first)
-    rows = reader.rows(_select(f"{columns}, {expression}", ""), {**first, **bounds, **_place(query)})
+    place = {"limit": query.limit, "offset": query.offset}
+    rows = reader.rows(_select(f"{columns}, {expression}", ""), {**first, **bounds, **place})
     if not rows:
         return Page([], _total(reader, first))
     return Page([row[:-1] for row in rows], rows[0][-1])
@@ -68,7 +72,7 @@ def _merged_page(reader: Reader, query: CallQuery, columns: str, more: str, give
     bounds = [_bounds(query, n) for n in range(len(query.account_ids))]
     totals = [_counted(reader, more, {**given, **each}) if more else _total(reader, each) for each in bounds]
     # Accounts without a call in the window need not be merged, and most have none.
-    holding = [each for each, total in zip(bounds, totals, strict=True) if total]
+    holding = [each for each, total in zip(bounds, totals, strict=True) if total and query.offset < sum(totals)]
     keys: list[Row] = []
     for at in range(0, len(holding), MERGED):
         few = holding[at : at + MERGED]
@@ -76,7 +80,7 @@ def _merged_page(reader: Reader, query: CallQuery, columns: str, more: str, give
         for n, each in enumerate(few):
             parameters.update((f"{name}{n}", value) for name, value in each.items() if name != "until")
         if len(holding) <= MERGED:
-            parameters.update(_place(query))
+            parameters.update(limit=query.limit, offset=query.offset)
         keys += reader.rows(_select_keys(len(few), more), parameters)
     if len(holding) > MERGED:
         keys = sorted(keys, reverse=True)[query.offset : query.offset + query.limit]
@@ -112,10 +116,6 @@ def _bounds(query: CallQuery, n: int) -> dict[str, int]:
         "shown": shown,
         "early": max(since - LONG, shown),
     }
-
-
-def _place(query: CallQuery) -> dict[str, int]:
-    return {"limit": query.limit, "offset": query.offset}
 
 
 def _counted(reader: Reader, more: str, parameters: dict[str, Any]) -> int:
