@@ -54,8 +54,8 @@ class Stand:
         return SQLiteTransaction(connection)
 
 
-def stand(directory: Path, calls: int) -> tuple[Stand, bool]:
-    """The stand in *directory*, and whether it was made now because there was none.
+def stand(directory: Path, calls: int, keep: tuple[str, ...]) -> tuple[Stand, bool]:
+    """The stand in *directory*, and whether it was made now because there was none; *keep* says what is retained.
 
     Exits when the directory holds something else: a stand with fewer calls, or one that was not finished.
     """
@@ -67,29 +67,29 @@ def stand(directory: Path, calls: int) -> tuple[Stand, bool]:
         sys.exit(f"{directory} holds {found.calls:,} calls, fewer than {calls:,}: remove it or name another.")
     if (directory / "data").exists():
         sys.exit(f"{directory}/data was not filled to the end, or not by a benchmark: remove it or name another.")
-    made = _filled(directory, calls)
+    made = _filled(directory, calls, keep)
     note.write_bytes(msgspec.json.encode(made, enc_hook=str))
     return made, True
 
 
-def _filled(directory: Path, calls: int) -> Stand:
+def _filled(directory: Path, calls: int, keep: tuple[str, ...]) -> Stand:
     data = directory / "data"
     login = create_account(data, EMAIL)
-    keep = [word for setting in KEEP_ALL for word in ("--set", setting)]
+    kept = [word for setting in keep for word in ("--set", setting)]
     what = ["generate", "--calls", str(calls), "--days", str(DAYS), "--account", str(login.id), "--json"]
     # Its progress bar is on standard error, which stays ours.
-    done = subprocess.run([*COMMAND, *what, "--data", data, *keep], stdout=subprocess.PIPE, check=True)
+    done = subprocess.run([*COMMAND, *what, "--data", data, *kept], stdout=subprocess.PIPE, check=True)
     told = json.loads(done.stdout)
     return Stand(directory, login, told["calls"], told["seconds"])
 
 
 @contextmanager
-def server(data: Path, answers: Path) -> Iterator[str]:
+def server(data: Path, answers: Path, keep: tuple[str, ...]) -> Iterator[str]:
     """The address of a server over *data* that has the files of *answers* under /static/; it runs inside the block."""
     where = ["--data", data, "--host", "127.0.0.1", "--port", "0"]
-    keep = [word for setting in (*KEEP_ALL, "log.format=json") for word in ("--set", setting)]
+    kept = [word for setting in (*keep, "log.format=json") for word in ("--set", setting)]
     log = data.with_suffix(".log")
-    command = [sys.executable, HERE / "with_static_answers.py", "serve", *where, *keep]
+    command = [sys.executable, HERE / "with_static_answers.py", "serve", *where, *kept]
     environment = {**os.environ, "BENCHMARK_ANSWERS": str(answers)}
     with log.open("wb") as errors:
         # A process group of its own: Ctrl-C is for the benchmark, which then stops the server in order.

@@ -51,11 +51,20 @@ class Login:
     def fuse(self):
         return (self.email, self.developer_key)
 
+    @property
+    def dev(self):
+        return (self.login, self.password)
+
+    @property
+    def plivo(self):
+        return (self.auth_id, self.auth_token)
+
 
 class Server:
     """``callhouse serve`` on a free port over *data*; ``stop()`` it, or use it as a context manager."""
 
-    def __init__(self, data: Path, *settings: str):
+    def __init__(self, data: Path, *settings: str, command=COMMAND):
+        self._command = command
         self.data = Path(data)
         self.log = self.data.parent / f"{self.data.name}.log"
         self._settings = [word for setting in settings for word in ("--set", setting)]
@@ -66,7 +75,7 @@ class Server:
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [
-                    *COMMAND,
+                    *self._command,
                     "serve",
                     "--data",
                     str(self.data),

@@ -23,6 +23,8 @@ from callhouse.app import now
 from callhouse.cli import app
 from callhouse.cli.generate import as_sent
 from callhouse.cli.quarantine import IN_TABLE
+from callhouse.cli.serve import _reserved
+from callhouse.errors import CallhouseError
 from callhouse.model.account import Retention
 from callhouse.model.record import Part, Record
 from callhouse.sources.native import read_call
@@ -196,7 +198,9 @@ class TestAccounts:
         assert re.search(r"1 .*a@example\.com .*ay .*MA\w{18} .*standard .*active .*Europe/Berlin", table)
         assert re.search(r"timezone +Europe/Berlin", callhouse("accounts", "show", 1, data=crowded).stdout)
 
-    def test_list_of_an_empty_store_says_how_to_make_one(self, tmp_path):
+    def test_list_of_an_empty_store_says_how_to_make_one(self, tmp_path, stored):
+        stored(lambda store: store.accounts.all())
+        tmp_path /= "store0"
         assert "callhouse accounts create" in flat(callhouse("accounts", "list", data=tmp_path).stdout)
 
     @pytest.mark.parametrize("command", ["show", "set", "deactivate", "activate", "rotate"])
@@ -416,17 +420,17 @@ class TestQuarantine:
         assert "[red] \u00e9\ufffd" in table
         assert (table.count("\u00e9"), table.count("\u2026"), "15,006" in table) == (97, 1, True)
 
-    def test_no_more_than_a_record_or_two_is_in_memory_at_a_time(self, keep):
-        size = 4_000_000
-        data = keep(os.urandom(size) for _ in range(20))
-        for command, records in (("list",), 0.1), (("replay", "--all"), 4):
+    def test_no_more_than_a_few_records_are_in_memory_at_a_time(self, keep):
+        size = 2_000_000
+        data = keep(os.urandom(size) for _ in range(40))
+        for command, records in (("list",), 0), (("replay", "--all"), 10):
             tracemalloc.start()
             try:
                 done = in_process("quarantine", *command, data=data)
                 _, peak = tracemalloc.get_traced_memory()
             finally:
                 tracemalloc.stop()
-            assert "20 " in done.stdout
+            assert "40 " in done.stdout
             assert peak < records * size + 2_000_000
 
     def test_records_are_kept_compressed(self, keep):
@@ -689,14 +693,14 @@ class TestServe:
         assert "--host takes an address of this machine" in message
         assert "--port" not in message
 
-    def test_a_port_that_takes_a_privilege_ends_with_status_1_and_says_so(self, tmp_path, monkeypatch):
+    def test_a_port_that_takes_a_privilege_is_refused_with_that_reason(self, monkeypatch):
         def bind(*_):
             raise PermissionError(errno.EACCES, "Permission denied")
 
         # Who runs the tests may have the privilege.
         monkeypatch.setattr(socket, "socket", type("Forbidden", (socket.socket,), {"bind": bind}))
-        message = refused(1, "serve", "--port", 443, data=tmp_path)
-        assert "Cannot listen on 127.0.0.1 port 443: Permission denied. Ports below 1024 take a privilege" in message
+        with pytest.raises(CallhouseError, match=r"port 443: Permission denied\. Ports below 1024 take a privilege"):
+            _reserved("127.0.0.1", 443)
 
     def test_an_unusable_data_directory_ends_with_status_1_and_names_it(self, tmp_path):
         file = tmp_path / "file"
@@ -711,7 +715,7 @@ class TestServe:
         assert (foreign / FILE_NAME).read_bytes().startswith(b"this is no SQLite")
 
     def test_a_store_of_a_newer_program_ends_with_status_1(self, tmp_path):
-        callhouse("accounts", "list", data=tmp_path)
+        create_account(tmp_path)
         db = apsw.Connection(str(tmp_path / FILE_NAME))
         db.pragma("user_version", 999)
         db.close()
@@ -726,7 +730,7 @@ class TestDemo:
             env={**os.environ, "TMPDIR": str(tmp_path)},
         )  # fmt: skip
 
-    def test_the_three_printed_commands_work_and_live_calls_come_in_until_sigterm_ends_it_all(self, tmp_path):
+    def test_the_printed_commands_work_and_live_calls_come_in_until_sigterm_ends_it_all(self, tmp_path):
         with self.start(tmp_path, "--calls", 300, "--port", 0) as process:
             try:
                 commands, lines = [], []
@@ -738,7 +742,7 @@ class TestDemo:
                 lines.append(line)
                 address = re.search(r"http://127\.0\.0\.1:\d+", lines[0])[0]
                 self.check_printed(commands, address)
-                user, password = re.search(r"user (\S+), password (\w+)", lines[-1]).groups()
+                user, password = re.search(r"for Fuse with user (\S+), password (\w+)", "".join(lines[-3:])).groups()
                 assert httpx.get(f"{address}/docs", timeout=SECONDS).status_code == 200
                 assert httpx.get(f"{address}/api/calls/1/2", auth=(user, password), timeout=SECONDS).status_code == 200
 
@@ -758,19 +762,22 @@ class TestDemo:
             httpx.get(f"{address}/healthz")
 
     def check_printed(self, commands, address):
-        assert len(commands) == 3
-        newest, one, xml = (
+        assert len(commands) == 5
+        newest, one, xml, dev, live = (
             subprocess.run(["bash", "-c", c], capture_output=True, text=True, check=True, timeout=60).stdout
             for c in commands
         )
         body = json.loads(newest)
         assert len(body["calls"]) == 3
         assert body["total_calls"] > 3
+        assert list(json.loads(live)) == ["api_id", "calls"]
         log = json.loads(one)
         assert log[0]["event"]["data"]["module_type"] == "start"
         assert len(log) > 5
         assert xml.startswith('<?xml version="1.0"?>\n<result><calls><item>')
         assert xml.count("<session_id>") == 2
+        sessions = json.loads(dev)
+        assert (sessions["status"], len(sessions["result"]["sessions"])) == ("success", 3)
         assert all(address in command for command in commands)
 
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
@@ -802,6 +809,40 @@ class TestDemo:
             assert "Cannot listen on" in message
             assert "The server did not start" in message
         assert list(tmp_path.iterdir()) == []
+
+
+READING = [
+    ("accounts", "list"),
+    ("accounts", "show", "1"),
+    ("accounts", "set", "1", "--timezone", "UTC"),
+    ("accounts", "deactivate", "1"),
+    ("accounts", "activate", "1"),
+    ("accounts", "rotate", "1"),
+    ("quarantine", "list"),
+    ("quarantine", "replay", "--all"),
+    ("quarantine", "drop", "--all"),
+    ("search", "--account", "1", "word"),
+]
+
+
+@pytest.mark.parametrize("command", READING, ids=lambda command: " ".join(command[:2]))
+def test_a_command_that_needs_a_store_makes_none_where_there_is_none_and_says_what_does(tmp_path, command):
+    (tmp_path / "empty").mkdir()
+    for data in (tmp_path / "nowhere" / "below", tmp_path / "empty"):
+        message = refused(1, *command, data=data)
+        assert f"The directory {data} holds no store." in message
+        assert "`callhouse serve` and `callhouse accounts create` make a store" in message
+    assert [path.name for path in tmp_path.rglob("*")] == ["empty"]
+    file = tmp_path / "empty" / "file"
+    file.touch()
+    assert f"The data directory {file} cannot be used: it is a file." in refused(1, *command, data=file)
+
+
+def test_commands_that_fill_a_store_make_one_where_there_is_none(tmp_path):
+    assert "no account 1" in refused(1, "generate", "--calls", 1, "--account", 1, data=tmp_path / "generated")
+    printed("accounts", "create", "--email", "a@example.com", data=tmp_path / "accounts")
+    for directory in ("generated", "accounts"):
+        assert (tmp_path / directory / FILE_NAME).exists()
 
 
 def test_commands_work_beside_a_running_server_and_see_what_it_keeps(own_server):

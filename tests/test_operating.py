@@ -1,15 +1,18 @@
 """What an operator relies on: probes, metrics, the request log, limits, and memory that an answer does not fill."""
 
+import asyncio
 import base64
 import json
 import re
+import shutil
 import socket
 import threading
 import time
 import xml.etree.ElementTree as ET
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.parse import urlsplit
 
 import apsw
@@ -17,6 +20,9 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from callhouse.app import create_app
+from callhouse.settings import Settings, StoreSettings
+from callhouse.store import LEAST_FREE
 from callhouse.store.sqlite import FILE_NAME
 from serving import Server, callhouse, get, send
 
@@ -81,6 +87,19 @@ def raw_get(server, login, path):
     return connection
 
 
+@asynccontextmanager
+async def started(app):
+    """*app*, told to start and to stop as a server tells it, but in this process."""
+    told, says = asyncio.Queue(), asyncio.Queue()
+    running = asyncio.create_task(app({"type": "lifespan", "asgi": {"version": "3.0"}}, told.get, says.put))
+    for step in ("startup", "shutdown"):
+        told.put_nowait({"type": f"lifespan.{step}"})
+        assert await says.get() == {"type": f"lifespan.{step}.complete"}
+        if step == "startup":
+            yield
+    await running
+
+
 @pytest.fixture(scope="module")
 def filled(tmp_path_factory):
     """A server with 10,000 calls and their logs, and the account whose they are."""
@@ -99,6 +118,21 @@ class TestProbes:
         for path in ("/healthz", "/readyz"):
             answer = server.client.get(path)
             assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
+
+    @pytest.mark.parametrize(
+        "path", ["/healthz", "/readyz", "/metrics", "/docs", "/docs/static/docs.js", "/openapi.json", "/nowhere"]
+    )
+    def test_head_answers_as_get_without_a_body(self, server, path):
+        whole, head = server.client.get(path), server.client.head(path)
+        assert (head.status_code, head.content) == (whole.status_code, b"")
+        varying = {"date"} if path != "/metrics" else {"date", "content-length"}
+        assert {k: v for k, v in head.headers.items() if k not in varying} == {
+            k: v for k, v in whole.headers.items() if k not in varying
+        }
+        assert (path == "/nowhere") == (head.status_code == 404)
+        assert int(head.headers["content-length"]) > 0
+        # The connection is in order after it.
+        assert server.client.get("/healthz").status_code == 200
 
     def test_a_store_that_cannot_be_written_is_not_ready_while_reading_goes_on(self, own_server):
         server = own_server()
@@ -124,6 +158,30 @@ class TestProbes:
                 assert not sent.done()
             assert sent.result(SECONDS) == {"accepted": 1, "rejected": []}
         wait_until(lambda: value(server, "callhouse_ingest_queue_records") == 0, "an empty queue")
+
+    def test_a_disk_that_is_nearly_full_is_not_ready_though_a_little_can_be_written(self, tmp_path, monkeypatch):
+        free = LEAST_FREE
+
+        def disk_usage(path):
+            assert path == tmp_path
+            return SimpleNamespace(free=free)
+
+        # No disk can be filled here, so what the system says of it is made up.
+        monkeypatch.setattr(shutil, "disk_usage", disk_usage)
+
+        async def work():
+            nonlocal free
+            app = create_app(Settings(store=StoreSettings(data=str(tmp_path))))
+            async with (
+                started(app),
+                httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test") as client,
+            ):
+                assert (await client.get("/readyz")).status_code == 200
+                free -= 1
+                answer = await client.get("/readyz")
+                assert (answer.status_code, answer.json()) == (503, {"status": "the disk is nearly full"})
+
+        asyncio.run(work())
 
 
 class TestMetrics:
@@ -182,7 +240,7 @@ class TestMetrics:
         assert found["callhouse_store_batch_records_bucket", ("le", "2.0")] == 5
         assert found["callhouse_ingest_queue_records",] == 0
         assert {key[1][1]: n for key, n in found.items() if key[0] == "callhouse_store_rows"} == {
-            "calls": 1, "logs": 0, "waiting_events": 1, "quarantine": 2,
+            "calls": 1, "logs": 0, "call_errors": 0, "waiting_events": 1, "quarantine": 2,
         }  # fmt: skip
 
     def test_the_store_tells_its_size_its_times_and_how_far_back_it_reaches(self, filled):
@@ -197,6 +255,7 @@ class TestMetrics:
         assert 9_000 < found["callhouse_store_rows", ("table", "logs")] <= 10_000
         size = sum(file.stat().st_size for file in server.data.iterdir() if not file.name.endswith("-shm"))
         assert found["callhouse_store_bytes",] == size
+        assert abs(found["callhouse_store_free_bytes",] - shutil.disk_usage(server.data).free) < 2**30
         oldest = get(server, login, f"/api/calls/0/{int(time.time())}?limit=1&offset=9999").json()["calls"][0]
         horizon = "callhouse_retention_horizon_timestamp_seconds"
         # The calls are counted by the hour.

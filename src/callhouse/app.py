@@ -2,22 +2,25 @@
 
 import asyncio
 import gc
+import html
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from pathlib import Path
+from string import Template
 from typing import Any
 
 import msgspec
 import prometheus_client
-from litestar import Litestar, MediaType, Request, Response, Router, get
+from litestar import Litestar, Request, Response, Router, route
 from litestar.exceptions import HTTPException, MethodNotAllowedException, NotFoundException
 from litestar.openapi import OpenAPIConfig, ResponseSpec
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme, Tag
 from litestar.params import FromPath
 from litestar.response import File
+from litestar.serialization import encode_json
 
 from callhouse import __version__, sources, wire
 from callhouse.auth import Authenticator
@@ -28,6 +31,7 @@ from callhouse.ingest import routes as ingest_routes
 from callhouse.ingest.pump import Pump
 from callhouse.observability import (
     EXPIRED_ROWS,
+    FREE_BYTES,
     HORIZON,
     QUEUE_DEPTH,
     STORED_BYTES,
@@ -36,7 +40,8 @@ from callhouse.observability import (
     ASGIApp,
     log,
 )
-from callhouse.reference import PlainOperation, answer, complete, operation
+from callhouse.reference import PlainOperation, answer, complete, of_tag, operation
+from callhouse.render import JSON, READ
 from callhouse.settings import Settings
 from callhouse.sources import Silence, Source
 from callhouse.store import Store, open_store
@@ -69,6 +74,11 @@ DOCS_HEADERS = {
 }
 
 
+INGEST = "Ingest"
+OPERATION = "Operation"
+"""Titles of the parts of the API reference that belong to no wire API."""
+
+
 def now() -> int:
     """The clock of a running server: milliseconds since 1970."""
     return time.time_ns() // 1_000_000
@@ -97,10 +107,13 @@ def create_app(settings: Settings, announce: Callable[[], Coroutine[Any, Any, No
             retention=settings.retention.parsed(),
             clock=now,
             max_events=settings.ingest.max_events,
+            max_log=settings.ingest.max_log,
         )
         app.state.store = store
         app.state.authenticator = Authenticator(store)
         app.state.pump = Pump(store, settings.ingest)
+        # What may be set of an API is the section of its name.
+        app.state.update({api.name: getattr(settings, api.name, None) for api in wires})
         tasks = [asyncio.create_task(keep_up(store, silences)), asyncio.create_task(announce())]
         # What there is now stays; the collector need not look at it again and again.
         gc.collect()
@@ -148,7 +161,10 @@ def create_app(settings: Settings, announce: Callable[[], Coroutine[Any, Any, No
             readyz,
             metrics,
             docs,
+            docs_of,
             docs_file,
+            document_of,
+            openapi,
         ],
         lifespan=[lifespan],
         exception_handlers={Exception: render_error},
@@ -157,7 +173,12 @@ def create_app(settings: Settings, announce: Callable[[], Coroutine[Any, Any, No
         # Our own limit names what to do and holds after decompression too.
         request_max_body_size=None,
     )
-    complete(app.openapi_schema, ingest_reference.schemas())
+    titles = {**{api.name: api.title for api in wires}, "ingest": INGEST, "operation": OPERATION}
+    schemes = {title: name for name, title in titles.items() if title != OPERATION}
+    complete(app.openapi_schema, ingest_reference.schemas(), schemes)
+    document = app.openapi_schema.to_schema()
+    app.state.openapi = encode_json(document)
+    app.state.references = _references(document, titles)
     return Access(answered, settings.server.max_in_flight, overloaded)
 
 
@@ -190,17 +211,16 @@ class Health(msgspec.Struct):
 
 def _operational(operation_id: str, summary: str, description: str, *responses: ResponseSpec) -> dict[str, Any]:
     statuses = dict(zip((200, 503), responses, strict=False))
-    documented = operation(operation_id, "Operation", summary, description, statuses, PlainOperation)
-    return {**documented, "security": []}
+    return operation(operation_id, OPERATION, summary, description, statuses, PlainOperation)
 
 
 ALIVE = _operational("healthz", "Alive", "The process answers.", answer(Health, "It does.", {"status": "ok"}))
 READY = _operational(
     "readyz",
     "Ready",
-    "The store answers and can be written.",
+    "The store answers and can be written, and its disk is not nearly full (64 MiB free).",
     answer(Health, "It can.", {"status": "ok"}),
-    answer(Health, "It cannot, or not in time.", {"status": "the store cannot be written"}),
+    answer(Health, "It cannot, or not in time, or not for long.", {"status": "the store cannot be written"}),
 )
 METRICS = _operational(
     "metrics",
@@ -210,24 +230,28 @@ METRICS = _operational(
 )
 
 
-@get("/healthz", **ALIVE)
+@route("/healthz", http_method=READ, **ALIVE)
 async def healthz() -> Response[Any]:
     """The process is alive and answers."""
     return Response({"status": "ok"})
 
 
-@get("/readyz", **READY)
+@route("/readyz", http_method=READ, **READY)
 async def readyz(request: Request[Any, Any, Any]) -> Response[Any]:
-    """The store answers and can be written."""
+    """The store answers and can be written, now and for a while."""
+    store: Store = request.app.state.store
     try:
-        await asyncio.wait_for(request.app.state.store.probe(), PROBE_SECONDS)
+        await asyncio.wait_for(store.probe(), PROBE_SECONDS)
+        if await store.is_nearly_full():
+            log.error("store.nearly_full")
+            return Response({"status": "the disk is nearly full"}, status_code=503)
     except (StoreUnavailable, TimeoutError) as error:
         log.error("store.not_ready", error=str(error.__cause__ or error))
         return Response({"status": "the store cannot be written"}, status_code=503)
     return Response({"status": "ok"})
 
 
-@get("/metrics", **METRICS)
+@route("/metrics", http_method=READ, **METRICS)
 async def metrics(request: Request[Any, Any, Any]) -> Response[Any]:
     """Prometheus' text format."""
     store: Store = request.app.state.store
@@ -239,20 +263,71 @@ async def metrics(request: Request[Any, Any, Any]) -> Response[Any]:
         for table, rows in statistics.rows.items():
             STORED_ROWS.labels(table).set(rows)
         STORED_BYTES.set(statistics.bytes)
+        if statistics.free is not None:
+            FREE_BYTES.set(statistics.free)
         for kind, oldest in (("calls", statistics.oldest_call), ("logs", statistics.oldest_log)):
             HORIZON.labels(kind).set(0 if oldest is None else oldest / 1000)
     QUEUE_DEPTH.set(store.waiting)
     return Response(prometheus_client.generate_latest(), media_type=prometheus_client.CONTENT_TYPE_LATEST)
 
 
-@get("/docs", include_in_schema=False, sync_to_thread=False)
-def docs() -> Response[Any]:
-    """The page of the API reference."""
-    page = (files("callhouse") / "pages" / "docs.html").read_bytes()
-    return Response(page, media_type="text/html; charset=utf-8", headers=DOCS_HEADERS)
+class Reference(msgspec.Struct, frozen=True):
+    """A part of the API reference: its page, and the document that this shows."""
+
+    page: bytes
+    document: bytes
 
 
-@get("/docs/static/{name:str}", include_in_schema=False, sync_to_thread=False)
+def _references(document: dict[str, Any], titles: Mapping[str, str]) -> dict[str, Reference]:
+    """A reference for each of *titles*, by name; each page links to all."""
+    template = Template((files("callhouse") / "pages" / "docs.html").read_text())
+
+    def link(name: str, shown: str) -> str:
+        current = ' aria-current="page"' if name == shown else ""
+        return f'<a href="/docs/{name}"{current}>{html.escape(titles[name])}</a>'
+
+    return {
+        name: Reference(
+            template.substitute(
+                name=name, title=html.escape(title), links="\n      ".join(link(n, name) for n in titles)
+            ).encode(),
+            encode_json(of_tag(document, title, HOW_TO_TRY)),
+        )
+        for name, title in titles.items()
+    }
+
+
+@route("/docs", http_method=READ, include_in_schema=False, sync_to_thread=False)
+def docs(request: Request[Any, Any, Any]) -> Response[Any]:
+    """The first part of the API reference."""
+    return _page(next(iter(request.app.state.references.values())))
+
+
+@route("/docs/{name:str}", http_method=READ, include_in_schema=False, sync_to_thread=False)
+def docs_of(request: Request[Any, Any, Any], name: FromPath[str]) -> Response[Any]:
+    """The part of the API reference of that name."""
+    return _page(_reference(request, name))
+
+
+@route("/openapi/{file:str}", http_method=READ, include_in_schema=False, sync_to_thread=False)
+def document_of(request: Request[Any, Any, Any], file: FromPath[str]) -> Response[Any]:
+    """The document of a part of the API reference: ``<name>.json``."""
+    name, dot, suffix = file.rpartition(".")
+    return Response(_reference(request, name if (dot, suffix) == (".", "json") else "").document, media_type=JSON)
+
+
+def _reference(request: Request[Any, Any, Any], name: str) -> Reference:
+    references: dict[str, Reference] = request.app.state.references
+    if name not in references:
+        raise NotFoundException
+    return references[name]
+
+
+def _page(reference: Reference) -> Response[Any]:
+    return Response(reference.page, media_type="text/html; charset=utf-8", headers=DOCS_HEADERS)
+
+
+@route("/docs/static/{name:str}", http_method=READ, include_in_schema=False, sync_to_thread=False)
 def docs_file(name: FromPath[str]) -> File:
     """A file that the page of the API reference loads."""
     if name not in DOCS_FILES:
@@ -262,36 +337,49 @@ def docs_file(name: FromPath[str]) -> File:
     return File(path, filename=name, content_disposition_type="inline", headers=headers)
 
 
-INTRODUCTION = """
+@route("/openapi.json", http_method=READ, include_in_schema=False, sync_to_thread=False)
+def openapi(request: Request[Any, Any, Any]) -> Response[Any]:
+    """The whole document."""
+    return Response(request.app.state.openapi, media_type=JSON)
+
+
+HOW_TO_TRY = """
+Every operation can be tried here against this server. First **authorize**; `callhouse accounts create` prints an
+account's credentials.
+""".strip()
+
+INTRODUCTION = f"""
 Send calls and their logs, and read them through the APIs that your scripts already speak.
 
-Every operation can be tried here against this server. First **authorize** with the account's e-mail address as user
-name and its developer key as password; `callhouse accounts create` prints them.
-"""
+{HOW_TO_TRY}
+""".strip()
 
 
 def _openapi(wires: list[Wire]) -> OpenAPIConfig:
-    basic = SecurityScheme(
-        type="http",
-        scheme="basic",
-        description="A name and a secret of the account: its e-mail address and developer key; for sending also its "
-        "auth id and auth token, or its login and password.",
-    )
+    secured = {
+        **{api.name: api.description for api in wires},
+        "ingest": "Any name and secret of the account: its e-mail address and developer key, its login and password, "
+        "or its auth id and auth token.",
+    }
+    schemes = {
+        name: SecurityScheme(type="http", scheme="basic", description=description)
+        for name, description in secured.items()
+    }
     return OpenAPIConfig(
         title="Callhouse",
         version=__version__,
-        description=INTRODUCTION.strip(),
-        components=Components(security_schemes={"basic": basic}),
+        description=INTRODUCTION,
+        components=Components(security_schemes={**schemes}),
         tags=[
             *(Tag(name=api.title, description=api.description) for api in wires),
             Tag(
-                name="Ingest",
+                name=INGEST,
                 description="Send calls and events, with HTTP Basic and any of the account's credentials. A body may "
                 "be compressed: `Content-Encoding: gzip` or `zstd`.",
             ),
-            Tag(name="Operation", description="For load balancers and monitoring; without credentials."),
+            Tag(name=OPERATION, description="For load balancers and monitoring; without credentials."),
         ],
-        # Litestar puts its documents below a path of their own; this one is the path.
-        path="/openapi.json",
-        render_plugins=[JsonRenderPlugin(path=["/", "/openapi.json"], media_type=MediaType.JSON)],
+        # Litestar's own routes answer GET alone; they stand where nobody looks.
+        path="/docs/openapi",
+        render_plugins=[JsonRenderPlugin()],
     )

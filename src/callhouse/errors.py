@@ -12,7 +12,8 @@ CallhouseError
 │   └── DetailGone              the call is there, its log is not (expired, or it never had one)
 ├── Busy                        the queue before the store is full; try again
 ├── StoreUnavailable            the store cannot be reached or written
-│   └── StoreRefused            the database took exception to what was to be written
+│   ├── StoreRefused            the database took exception to what was to be written
+│   └── NoStore                 there is no store where one was to be opened
 ├── RecordError                 one record that cannot be kept, with the reason
 └── SettingsError               a setting that is unknown or malformed
 """
@@ -85,6 +86,10 @@ class StoreUnavailable(CallhouseError):
 
 class StoreRefused(StoreUnavailable):
     """The database works, but not with this: other writes may succeed."""
+
+
+class NoStore(StoreUnavailable):
+    """There is no store where one was to be opened; the message names the place."""
 
 
 class RecordError(CallhouseError):

@@ -38,6 +38,7 @@ STORE_SECONDS = Histogram("callhouse_store_seconds", "Time in the store, by oper
 QUEUE_DEPTH = Gauge("callhouse_ingest_queue_records", "Records on their way to the disk.")
 STORED_ROWS = Gauge("callhouse_store_rows", "Rows stored, by table.", ["table"])
 STORED_BYTES = Gauge("callhouse_store_bytes", "Bytes on disk.")
+FREE_BYTES = Gauge("callhouse_store_free_bytes", "Bytes free on the disk of the store.")
 HORIZON = Gauge(
     "callhouse_retention_horizon_timestamp_seconds", "Start of the oldest call and end of the oldest log.", ["kind"]
 )

@@ -20,9 +20,21 @@ from litestar.openapi.spec import (
 from litestar.openapi.spec.enums import OpenAPIType
 from litestar.params import BodyKwarg
 
-from callhouse.render import JSON, XML, XML_DECLARATION, xml_element
+from callhouse.render import DEFAULT_LIMIT, JSON, MAX_LIMIT, MAX_OFFSET, XML, XML_DECLARATION, xml_element
 
-SECURITY: list[dict[str, list[str]]] = [{"basic": []}]
+START = "Start of the window in epoch seconds: calls that started at it or later."
+END = "End of the window in epoch seconds: calls that started before it. Must be after start."
+NUMBER = "Only calls to this number. Spelling does not matter: `+1 (617) 712-3001` and `6177123001` are the same."
+LIMIT = "Most members of the list to return."
+OFFSET = "Members of the list to skip, in its order."
+
+# Together the examples are a window that shows calls of today to who tries the page out as it stands.
+SINCE: dict[str, Any] = {"type": "string", "pattern": "^[0-9]{1,11}$", "examples": ["1700000000"]}
+UNTIL: dict[str, Any] = {**SINCE, "examples": ["2000000000"]}
+LIMITS: dict[str, Any] = {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT}
+OFFSETS: dict[str, Any] = {"type": "integer", "minimum": 0, "maximum": MAX_OFFSET, "default": 0}
+
+_SCHEMA = "#/components/schemas/"
 
 Failures = Mapping[int, tuple[str, msgspec.Struct]]
 """The failures of an operation by status: when it is answered, and an example of the body, which tells its type."""
@@ -84,21 +96,30 @@ class JsonOperation(PlainOperation):
 
 
 @dataclass
-class JsonOrXmlOperation(JsonOperation):
-    """A reading operation of a wire API: in XML too when the client prefers that, in the same shape."""
+class JsonReadOperation(JsonOperation):
+    """A reading operation of a wire API, which names the query parameters that it ignored."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         for status, response in self.documented():
             if status == "200":
                 response.headers = {**(response.headers or {}), **_IGNORED}
+
+
+@dataclass
+class JsonOrXmlOperation(JsonReadOperation):
+    """A reading operation that answers in XML too when the client prefers that, in the same shape."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for _, response in self.documented():
             if response.content and JSON in response.content:
-                response.content[XML] = _as_xml(response.content[JSON])
+                json = response.content[JSON]
+                response.content[XML] = OpenAPIMediaType(schema=json.schema, example=self.as_xml(json.example))
 
-
-def _as_xml(media_type: OpenAPIMediaType) -> OpenAPIMediaType:
-    text = XML_DECLARATION.decode() + xml_element("result", media_type.example)
-    return OpenAPIMediaType(schema=media_type.schema, example=text)
+    def as_xml(self, body: Any) -> str:
+        """The example *body* as the API writes it in XML."""
+        return XML_DECLARATION.decode() + xml_element("result", body)
 
 
 def _plain(schema: Schema) -> None:
@@ -124,9 +145,9 @@ def answer(kind: Any, description: str, example: Any, media_type: str = JSON) ->
 
 
 def _named(body: type) -> Any:
-    # Each API calls its body ErrorBody; without this the document would name them by their modules.
+    # Each API calls its bodies alike; without this the document would name them by their modules.
     *_, owner, _ = body.__module__.split(".")
-    name = f"{owner.title()}Error"
+    name = f"{owner.title()}{body.__name__.removesuffix('Body')}"
     return Annotated[body, BodyKwarg(schema_component_key=name)]
 
 
@@ -142,14 +163,71 @@ def operation(
         "description": description,
         "responses": responses,
         "operation_class": kind,
-        "security": SECURITY,
     }
 
 
-def complete(document: OpenAPI, schemas: Mapping[str, Any]) -> None:
-    """Put *schemas* beside those of the answers, title each by its name, and leave out HEAD, which only repeats GET."""
+def complete(document: OpenAPI, schemas: Mapping[str, Any], schemes: Mapping[str, str]) -> None:
+    """Put *schemas* beside those of the answers, title each by its name, and leave out HEAD, which only repeats GET.
+
+    An operation is secured by the scheme that *schemes* names for its tag, and is open to all when there is none.
+    """
     for name, schema in (document.components.schemas or {}).items():
         schema.title = name
     document.components.schemas = dict(sorted({**(document.components.schemas or {}), **schemas}.items()))
     for path in (document.paths or {}).values():
         path.head = None
+        for documented in (path.get, path.post):
+            if documented is not None:
+                documented.security = [{schemes[tag]: []} for tag in documented.tags or () if tag in schemes]
+
+
+def of_tag(document: Mapping[str, Any], tag: str, how_to: str) -> dict[str, Any]:
+    """What *document* says of the operations under *tag*, as a document of its own.
+
+    Its introduction ends in *how_to* authorize where that is needed.
+    """
+    paths: dict[str, dict[str, Any]] = {}
+    for path, item in document["paths"].items():
+        if documented := {method: operation for method, operation in item.items() if tag in operation["tags"]}:
+            paths[path] = documented
+    components = document["components"]
+    used = _referred(paths, components["schemas"])
+    secured = {
+        name
+        for item in paths.values()
+        for documented in item.values()
+        for each in documented["security"]
+        for name in each
+    }
+    [description] = [each["description"] for each in document["tags"] if each["name"] == tag]
+    return {
+        **document,
+        "info": {
+            **document["info"],
+            "title": f"{document['info']['title']}: {tag}",
+            "description": f"{description}\n\n{how_to}" if secured else description,
+        },
+        "tags": [{"name": tag}],
+        "paths": paths,
+        "components": {
+            "schemas": {name: schema for name, schema in components["schemas"].items() if name in used},
+            "securitySchemes": {name: s for name, s in components["securitySchemes"].items() if name in secured},
+        },
+    }
+
+
+def _referred(part: Any, schemas: Mapping[str, Any]) -> set[str]:
+    """The names of the *schemas* that *part* refers to, and those that these refer to."""
+    found: set[str] = set()
+    waiting = [part]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, dict):
+            name = str(each.get("$ref", "")).removeprefix(_SCHEMA)
+            if name in schemas and name not in found:
+                found.add(name)
+                waiting.append(schemas[name])
+            waiting.extend(each.values())
+        elif isinstance(each, list):
+            waiting.extend(each)
+    return found

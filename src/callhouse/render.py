@@ -1,11 +1,14 @@
 """What more than one wire API needs to read a request and to write JSON and XML."""
 
 import re
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 from urllib.parse import quote
 from xml.sax.saxutils import escape
 
-from litestar import Request
+from litestar import HttpMethod, Request
+from litestar.response.base import ASGIResponse
+from litestar.response.streaming import ASGIStreamingResponse
 
 from callhouse.errors import BadParameter
 from callhouse.model.instant import MAX_SECONDS, SECOND
@@ -13,6 +16,16 @@ from callhouse.model.instant import MAX_SECONDS, SECOND
 JSON = "application/json"
 XML = "application/xml"
 XML_DECLARATION = b'<?xml version="1.0"?>\n'
+
+READ = [HttpMethod.GET, HttpMethod.HEAD]
+"""The methods of a route that reads."""
+
+DEFAULT_LIMIT = 1_000
+MAX_LIMIT = 10_000
+MAX_OFFSET = 2**53
+
+WHOLE_BYTES = 256 * 1024
+"""An answer of no more bytes than this is sent whole, with its length."""
 
 # What XML 1.0 cannot hold at all, not even as a reference; see https://www.w3.org/TR/xml/#charsets.
 _NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
@@ -118,3 +131,32 @@ def ignored_parameters(request: Request[Any, Any, Any], known: frozenset[str]) -
     unknown = sorted({name for name in request.query_params if name not in known})
     # Percent-encoding keeps a name from ending the header; the length is bounded as proxies bound it.
     return {"X-Ignored-Parameters": ", ".join(quote(name[:100]) for name in unknown[:20])} if unknown else {}
+
+
+async def streamed(
+    request: Request[Any, Any, Any], body: AsyncGenerator[bytes, None], headers: dict[str, str], media_type: str
+) -> ASGIResponse:
+    """*body* with its length when it is short, else as a stream, of which HEAD reads no more than its beginning."""
+    parts: list[bytes] = []
+    async for part in body:
+        parts.append(part)
+        if sum(map(len, parts)) > WHOLE_BYTES:
+            break
+    else:
+        return whole(b"".join(parts), headers, media_type)
+    if request.method == HttpMethod.HEAD:
+        await body.aclose()
+        return ASGIStreamingResponse(iterator=iter(()), headers=headers, media_type=media_type)
+    return ASGIStreamingResponse(iterator=_going_on(parts, body), headers=headers, media_type=media_type)
+
+
+async def _going_on(parts: list[bytes], rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield b"".join(parts)
+    parts.clear()
+    async for part in rest:
+        yield part
+
+
+def whole(body: bytes, headers: dict[str, str], media_type: str) -> ASGIResponse:
+    """*body* with its length."""
+    return ASGIResponse(body=body, headers=headers, media_type=media_type)

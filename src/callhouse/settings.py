@@ -15,6 +15,7 @@ from callhouse.model.account import Retention
 from callhouse.model.instant import format_duration, parse_duration
 from callhouse.observability import LogFormat, LogLevel
 from callhouse.sources import Source
+from callhouse.wire.plivo.limits import PlivoLimits
 
 ENVIRONMENT_PREFIX = "CALLHOUSE_"
 NOT_SETTINGS = ("CALLHOUSE_CONFIG", "CALLHOUSE_TEST_")
@@ -58,6 +59,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     store: StoreSettings = StoreSettings()
     retention: RetentionSettings = RetentionSettings()
     ingest: IngestLimits = IngestLimits()
+    plivo: PlivoLimits = PlivoLimits()
     log: LogSettings = LogSettings()
     sources: Mapping[str, msgspec.Struct] = {}
     """The options of each source that has any, by its name."""
@@ -71,7 +73,7 @@ HELP = {
     "server.host": "Address to listen on.",
     "server.port": "Port to listen on; 0 takes a free one.",
     "server.max_in_flight": "Requests answered at once; one more gets 429.",
-    "store.data": "Directory of the store; made when it does not exist.",
+    "store.data": "Directory of the store; `serve` and `accounts create` make it.",
     "retention.details": "How long a call's log is kept, from the call's end.",
     "retention.sessions": "How long a call is kept for the DEV view, from its start.",
     "retention.plivo": "How long a call is kept for the Plivo view, from its start.",
@@ -81,6 +83,8 @@ HELP = {
     "ingest.max_record": "Bytes of one record.",
     "ingest.max_depth": "How deep the arrays and objects of a record may nest.",
     "ingest.max_events": "Events of one call, all that were sent for it together.",
+    "ingest.max_log": "Bytes of one call's log before compression, all its events together.",
+    "plivo.max_limit": "Calls on one page of the Plivo API at most; its documentation says 20.",
     "log.format": "`json`, `console`, or `auto`: console on a terminal.",
     "log.level": "`debug`, `info`, `warning` or `error`; `info` logs each request.",
     **{

@@ -55,6 +55,16 @@ def test_one_object_over_several_lines_is_one_record():
     assert split(body, "application/json") == [body]
 
 
+def test_a_broken_object_over_several_lines_is_one_broken_record():
+    body = b'{\n  "session_id": "\\ud800",\n  "events": [\n    {"line": "x"}\n  ]\n}'
+    assert split(body, "application/json") == [body]
+
+
+@pytest.mark.parametrize("lines", [[b'{"a":1', b'{"b":2}'], [b'{"a":1}', b"junk"], [b'{"a":1}', b' {"b":2}']])
+def test_a_broken_line_leaves_the_others_whole(lines):
+    assert split(b"\n".join(lines), "application/json") == [line.strip() for line in lines]
+
+
 def test_lines_of_objects_are_ndjson_even_without_its_content_type():
     assert split(b'{"a":1}\n{"b":2}\n', "application/x-www-form-urlencoded") == [b'{"a":1}', b'{"b":2}']
 

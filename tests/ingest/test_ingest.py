@@ -124,10 +124,21 @@ def test_an_unknown_encoding_and_a_damaged_one_are_400(server, login):
         assert "error" in answer.json()
 
 
-def test_other_methods_and_unknown_sources_are_refused_with_their_status(server, login):
+def test_other_methods_are_refused_with_the_one_that_is_right(server, login):
     assert server.client.get("/ingest/calls", auth=login.fuse).status_code == 405
     assert "POST" in server.client.get("/ingest/calls", auth=login.fuse).headers["allow"]
-    assert post(server, login, "{}", route="nosuchswitch").status_code == 404
+    assert "POST" in server.client.put("/ingest/calls", content="{}", auth=login.fuse).headers["allow"]
+
+
+@pytest.mark.parametrize("path", ["/ingest/nosuchswitch", "/ingest/calls/more", "/ingest", "/ingest/"])
+@pytest.mark.parametrize("method", ["POST", "GET"])
+def test_a_source_that_does_not_exist_is_not_found_and_those_that_do_are_named(server, login, method, path):
+    answer = server.client.request(method, path, auth=login.fuse)
+    assert (answer.status_code, answer.json()) == (
+        404,
+        {"error": "Not found; records are posted to /ingest/calls, /ingest/events."},
+    )
+    assert server.client.request(method, "/ingests").json() == {"error": "Not found."}
 
 
 def test_limits_are_settable_and_each_refuses_what_exceeds_it(own_server):
@@ -170,6 +181,46 @@ def test_limits_are_settable_and_each_refuses_what_exceeds_it(own_server):
         server, login, json.dumps({"session_id": "fits", "events": [event(at=START + 3)]}), route="events"
     ).json()
     assert more["rejected"] == [{"index": 0, "error": "the call has more than 3 events"}]
+
+
+def test_a_log_over_its_limit_of_bytes_takes_no_more_events_and_costs_no_other_record(own_server):
+    forever = "retention.details=forever", "retention.sessions=forever"
+    server = own_server("ingest.max_log=20000", *forever)
+    login = server.account()
+
+    def part(session_id, number, size=3000):
+        return {"session_id": session_id, "events": [event(f"{number} " + "x" * size, at=START + number)]}
+
+    full = {"index": 0, "error": "the call's log has more than 20000 bytes"}
+    for session_id, ended in (("over", True), ("going", False)):
+        send(server, login, [{"session_id": session_id, "start": START, "end": START + 99 if ended else None}])
+        # One after the other and many at once.
+        send(server, login, [part(session_id, 1)], "events")
+        reply = post(server, login, json.dumps([part(session_id, n) for n in range(2, 9)]), route="events").json()
+        assert reply == {"accepted": 5, "rejected": [{**full, "index": 5}, {**full, "index": 6}]}
+        assert post(server, login, json.dumps(part(session_id, 9)), route="events").json()["rejected"] == [full]
+        # What is known already is a repeat still, and what is small enough still fits.
+        send(server, login, [part(session_id, n) for n in range(1, 7)], "events")
+        send(server, login, [part(session_id, 10, size=500)], "events")
+        # Small ones fill it too.
+        reply = post(
+            server, login, json.dumps([part(session_id, n, size=50) for n in range(11, 41)]), route="events"
+        ).json()
+        assert 0 < reply["accepted"] < 30
+        assert {r["error"] for r in reply["rejected"]} == {full["error"]}
+    send(server, login, [{"session_id": "going", "end": START + 99}])
+    for session_id in ("over", "going"):
+        log = get(server, login, f"/api/call/{session_id}")
+        assert [e["event"]["line"][:2].strip() for e in log.json()][:7] == ["1", "2", "3", "4", "5", "6", "10"]
+        assert 19_000 < len(log.content) <= 20_000
+    whole = call("whole", events=[event("x" * 7000, at=START + n) for n in range(3)])
+    assert post(server, login, json.dumps([whole, call("other")])).json() == {"accepted": 1, "rejected": [full]}
+    listed = json.loads(callhouse("quarantine", "list", "--account", login.id, "--json", data=server.data).stdout)
+    assert "whole" in listed[-1]["record"]
+    again = callhouse(
+        "quarantine", "replay", listed[-1]["id"], *(w for s in forever for w in ("--set", s)), data=server.data
+    )
+    assert "1 accepted" in again.stdout
 
 
 def test_what_was_refused_is_kept_once_and_enters_when_it_can_be_kept(own_server):

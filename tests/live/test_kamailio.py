@@ -67,6 +67,7 @@ class Scenario:
     direction: str = "outbound"
     name: str = "Alice Smith"
     length: tuple[float, float] = (0, 0.5)
+    plivo: int = 4000
 
 
 # The first digit of the number chooses the far end, as in ROUTES.
@@ -79,16 +80,16 @@ SCENARIOS = {
         "1002", "uac_hangup", "caller", "q850 16", True, name='Ext \\"Q\\" é', length=(1.6, 2.5)
     ),
     "the dialog's time runs out": Scenario("1500", "uac_wait", "switch", "q850 16", True, length=(1, 5)),
-    "busy": Scenario("2000", "uac_486", "callee", "q850 17"),
-    "the caller gives up": Scenario("3000", "uac_cancel", "caller", "sip 487", length=(0.9, 1.8)),
-    "nobody answers": Scenario("3001", "uac_408", "timeout", "sip 408", length=(3.5, 5.5)),
+    "busy": Scenario("2000", "uac_486", "callee", "q850 17", plivo=3010),
+    "the caller gives up": Scenario("3000", "uac_cancel", "caller", "sip 487", length=(0.9, 1.8), plivo=1000),
+    "nobody answers": Scenario("3001", "uac_408", "timeout", "sip 408", length=(3.5, 5.5), plivo=3070),
     "the callee hangs up": Scenario("4000", "uac_wait", "callee", "q850 16", True, length=(1.8, 3)),
-    "unavailable": Scenario("5000", "uac_480", "callee", "q850 19", length=(1.8, 3)),
-    "a dead host": Scenario("6000", "uac_408", "timeout", "sip 408", length=(2.5, 4.5)),
+    "unavailable": Scenario("5000", "uac_480", "callee", "q850 19", length=(1.8, 3), plivo=3000),
+    "a dead host": Scenario("6000", "uac_408", "timeout", "sip 408", length=(2.5, 4.5), plivo=3070),
     "one digit to an IVR": Scenario("7001", "uac_ivr_1", "callee", "q850 16", True, length=(1.9, 4)),
     "five digits to an IVR": Scenario("8002", "uac_ivr_2", "callee", "q850 16", True, length=(3, 6)),
     "another digit to an IVR": Scenario("7003", "uac_ivr_3", "callee", "q850 16", True, length=(1.9, 4)),
-    "an unknown number": Scenario("9999", "uac_404", "switch", "sip 404"),
+    "an unknown number": Scenario("9999", "uac_404", "switch", "sip 404", plivo=3050),
 }
 FAR_ENDS = {"1": "uas_answer", "2": "uas_busy", "3": "uas_ring", "4": "uas_bye", "5": "uas_480", "7": 1, "8": 5}
 
@@ -238,7 +239,7 @@ def test_every_call_arrives_once_though_the_server_is_away_for_a_while_and_answe
     own_server, directory, processes
 ):
     server = own_server()
-    login = server.account()
+    login = server.account("sbc@example.com", "--login", "sbc")
     relay = Relay()
     relay.target = ("127.0.0.1", int(server.url.rpartition(":")[2]))
     port = free_port()
@@ -280,9 +281,20 @@ def test_every_call_arrives_once_though_the_server_is_away_for_a_while_and_answe
     by_caller = {call["src"]: call for call in stored_calls(server, login).values()}
     assert len(listed()) == len(by_caller) == len(SCENARIOS)
     shown = {call["session_id"]: call for call in listed()}
+    plivo = {call["from_number"]: call for call in plivo_calls(server, login)}
+    sessions = dev_sessions(server, login)
+    assert len(plivo) == len(sessions) == len(SCENARIOS)
     for name, scenario in SCENARIOS.items():
         call = by_caller[callers[name]]
         check(name, scenario, call, shown[call["session_id"]])
+        check_plivo(name, scenario, plivo[callers[name]])
+        session = sessions[call["session_id"]]
+        # An outbound call shows the dialled number in the place of the caller's.
+        assert (session[0], session[1 if scenario.direction == "outbound" else 5]) == (
+            scenario.direction,
+            scenario.dest,
+        )
+        assert (int(session[7]), int(session[8])) == (call["started"] // 1000, call["ended"] // 1000), name
         log = get(server, login, f"/api/call/{call['session_id']}").json()
         assert log[0]["event"]["data"]["name"] == scenario.name.replace("\\", ""), name
         assert "Answered" in [entry["event"]["line"] for entry in log] or not scenario.answered, name
@@ -298,3 +310,26 @@ def check(name, scenario, call, shown):
     assert (call["answered"] is not None) == scenario.answered, name
     shortest, longest = scenario.length
     assert shortest <= (call["ended"] - call["started"]) / 1000 <= longest, name
+
+
+def plivo_calls(server, login):
+    path = f"/v1/Account/{login.auth_id}/Call/"
+    body = server.client.get(path, auth=(login.auth_id, login.auth_token)).json()
+    assert body["meta"]["total_count"] == len(SCENARIOS)
+    return body["objects"]
+
+
+def check_plivo(name, scenario, call):
+    assert (call["to_number"], call["call_direction"]) == (scenario.dest, scenario.direction), name
+    assert (call["hangup_source"], call["hangup_cause_code"]) == (scenario.ended_by, scenario.plivo), name
+    assert (call["answer_time"] is not None) == (call["bill_duration"] > 0) == scenario.answered, name
+
+
+def dev_sessions(server, login):
+    """The columns of each line of the DEV API's sessions, by the session's id."""
+    now = int(time.time())
+    path = f"/ws/calls/sessions/{now - 600}/{now + 600}"
+    result = server.client.get(path, auth=(login.login, login.password)).json()["result"]
+    assert int(result["total_sessions"]) == len(SCENARIOS)
+    # The time in brackets holds a blank.
+    return {line.split()[6]: line.split() for line in result["sessions"]}

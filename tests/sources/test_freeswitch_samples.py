@@ -109,6 +109,23 @@ def test_instants_are_those_of_the_switch_to_the_millisecond(server, login):
     assert (call["started"], call["answered"], call["ended"]) == (1795213956991, 1795213957011, 1795213960811)
 
 
+PLIVO = {"USER_BUSY": 3010, "NO_ANSWER": 3000, "ORIGINATOR_CANCEL": 1000, "NORMAL_CLEARING": 4000}
+
+
+def test_plivo_s_api_shows_a_leg_below_its_parent_and_the_cause_in_plivo_s_numbers(server, login):
+    path, auth = f"/v1/Account/{login.auth_id}/Call/", (login.auth_id, login.auth_token)
+    for caller in (f"1415556100{digit}" for digit in range(1, 10)):
+        [call], legs = legs_of(stored_calls(server, login), caller)
+        shown = server.client.get(f"{path}{call['call_uuid']}/", auth=auth).json()
+        assert (shown["from_number"], shown["to_number"]) == (caller, SCENARIOS[caller].dest)
+        assert shown["hangup_cause_name"] == SCENARIOS[caller].cause
+        assert shown["hangup_cause_code"] == PLIVO.get(SCENARIOS[caller].cause, shown["hangup_cause_code"])
+        assert shown["hangup_source"] == SCENARIOS[caller].ended_by
+        for leg in legs:
+            below = server.client.get(f"{path}{leg['call_uuid']}/", auth=auth).json()
+            assert below["parent_call_uuid"] == call["call_uuid"]
+
+
 def log_of(server, login, caller):
     [call], _ = legs_of(stored_calls(server, login), caller)
     return get(server, login, f"/api/call/{call['session_id']}").json()

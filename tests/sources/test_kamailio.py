@@ -42,6 +42,18 @@ def test_a_long_call_id_is_shortened_to_an_id_of_its_own():
     assert one.sip_call_id == "x" * 300 + "a"
 
 
+def test_an_attempt_that_was_challenged_is_not_taken_for_the_call_that_it_led_to(server):
+    login = server.account("challenged@example.com")
+    challenged = {**RECORD, "sip_code": "407", "sip_reason": "Proxy Authentication Required"}
+    begun = {**RECORD, "start_time": "1795213753.1", "answer_time": "1795213754", "end_time": "1795213760"}
+    for record in (begun, challenged, begun, challenged):
+        post(server, login, "kamailio", json.dumps({**record, "sip_code": record.get("sip_code", "200")}).encode())
+    calls = stored_calls(server, login)
+    assert set(calls) == {"c1", "c1;1795213752.988"}
+    assert {call["sip_call_id"] for call in calls.values()} == {"c1"}
+    assert (calls["c1"]["started"], calls["c1"]["ended"]) == (1795213753100, 1795213760000)
+
+
 @pytest.mark.parametrize(
     ("header", "code"),
     [

@@ -9,7 +9,9 @@ from hypothesis import strategies as st
 
 from callhouse.errors import RecordError
 from callhouse.model.call import Call
+from callhouse.model.log import pack
 from callhouse.sources.native import read_call, read_events
+from callhouse.store.writer import GROWTH
 
 EVENT = {"timestamp": 1_700_000_001, "class": "info", "line": "Sending"}
 
@@ -121,6 +123,43 @@ def test_a_record_that_cannot_be_kept_is_refused_with_the_reason(record, reason)
 
 
 @pytest.mark.parametrize(
+    ("raw", "reason"),
+    [
+        (rb'{"session_id":"\ud800"}', r"holds half a surrogate pair, \ud800 without its other half (byte 15)"),
+        (rb'{"session_id":"s","\uDC00":1}', r"holds half a surrogate pair, \uDC00 without its other half (byte 19)"),
+        (rb'{"a":"\\\ud83d\ude00","b":"\ud83d\ud83d"}', r"pair, \ud83d without its other half (byte 27)"),
+        (rb'{"a":"\ud83d\ude00","b":"\ud83dx', r"pair, \ud83d without its other half (byte 25)"),
+        (rb'{"a":"\\ud800', "is no JSON object: it ends too early (byte 13)"),
+        (rb'{"a":"\ud83d\ude00","b":"\ud8', "is no JSON object: it ends too early (byte 29)"),
+        (b'{"session_id":"s"', "is no JSON object: it ends too early (byte 17)"),
+        (b'{"session_id":"\xff"}', "is no JSON object: it is not UTF-8 (byte 15)"),
+        (b'{"a":"\xc3\xa9","b":"\xed\xa0\x80"}', "is no JSON object: it is not UTF-8 (byte 15)"),
+        ('{"session_id":"s"}'.encode("utf-16"), "is no JSON object: it is not UTF-8 (byte 0)"),
+        (b'{"session_id":"s","a":1e999}', "holds a number that is out of range"),
+        (b'{"session_id":"s",}', "is no JSON object: JSON is malformed: trailing comma in object (byte 18)"),
+    ],
+)
+def test_bytes_that_cannot_be_decoded_are_refused_with_what_is_wrong_and_where(raw, reason):
+    for reader in (read_call, read_events):
+        with pytest.raises(RecordError) as refused:
+            reader(raw, 32)
+        assert str(refused.value).endswith(reason)
+
+
+def test_a_long_record_is_searched_for_what_is_wrong_once():
+    # Quadratic time would take hours here.
+    for cut in (
+        rb"\ud83d\ude00" * 300_000,
+        rb"\\" * 2_000_000,
+        rb"\u0041" * 600_000,
+        rb"\ud83" * 600_000,
+        b"a" * 4_000_000,
+    ):
+        with pytest.raises(RecordError):
+            read_call(b'{"session_id":"' + cut, 32)
+
+
+@pytest.mark.parametrize(
     "raw",
     [
         b"{",
@@ -186,3 +225,21 @@ def test_no_json_raises_anything_but_the_reason(value):
             reader(json.dumps(value).encode(errors="surrogatepass"), 32)
         except RecordError as refused:
             assert str(refused)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"session_id":"s","events":[{"timestamp":1,"class":"info","line":""}]}',
+        b'{"session_id":"s","events":[' + b'{"timestamp":1.5,"class":"info","line":"","seq":1},' * 500
+        + b'{"timestamp":1,"class":"info","line":""}]}',
+        b'{"session_id":"s","events":[{"timestamp":1e9,"class":"info","line":"","data":{"a":[' + b"1e15," * 5000
+        + b"1]}}]}",
+        b'{"session_id":"s","events":[{"timestamp":1e9,"class":"info","line":"","data":{"a":[' + b"-9e-5,1E2," * 5000
+        + b"1]}}]}",
+        b'{"session_id":"s","events":[{"timestamp":1e9,"class":"info","line":"' + "\u007f\u2028\u00e9/<".encode() * 5000
+        + rb'\u0001\n\/"}]}',
+    ],
+)  # fmt: skip
+def test_a_log_is_not_longer_than_the_record_that_brought_it_may_make_it(raw):
+    assert len(pack(read_events(raw, 32).events)) <= GROWTH * len(raw)

@@ -44,7 +44,7 @@ async def expire_all(store):
 
 async def visible(store, account, now):
     """The sessions listed, the total, and those whose log is shown."""
-    query = CallQuery(account_id=account.id, since=account.retention.calls_since(now), until=2**50, limit=500)
+    query = CallQuery(account_ids=(account.id,), since=account.retention.calls_since(now), until=2**50, limit=500)
     page = await store.calls.start_of_page(query, ("id", "session_id"))
     logs = await store.calls.logs(account.id, [row[0] for row in page.rows], account.retention.details_since(now))
     shown = [row[1] for row, log in zip(page.rows, logs, strict=True) if log is not None]
@@ -100,10 +100,11 @@ def test_removal_goes_in_chunks_and_leaves_counts_equal_to_rows(stored, clock, t
     database = apsw.Connection(str(tmp_path / "store0" / "callhouse.db"))
     [(rows,)] = database.execute("SELECT count(*) FROM calls")
     assert rows == expiry.CHUNK + 3
-    for width in (1, 24, 768):
-        [(counted,)] = database.execute("SELECT sum(calls) FROM call_counts WHERE width = ?", (width,))
-        assert counted == rows
-    assert database.execute("SELECT count(*) FROM call_counts WHERE calls <= 0").fetchall() == [(0,)]
+    for table in ("call_counts", "end_counts"):
+        for width in (1, 24, 768):
+            [(counted,)] = database.execute(f"SELECT sum(calls) FROM {table} WHERE width = ?", (width,))
+            assert counted == rows
+        assert database.execute(f"SELECT count(*) FROM {table} WHERE calls <= 0").fetchall() == [(0,)]
     assert database.execute("SELECT count(*) FROM logs").fetchall() == [(0,)]
 
 
@@ -181,7 +182,7 @@ def test_a_log_id_is_never_given_twice(stored, clock):
     async def work(store):
         account = await account_of(store)
         await send(store, account, call("first", clock.now))
-        query = CallQuery(account_id=account.id, since=0, until=2**50, limit=10)
+        query = CallQuery(account_ids=(account.id,), since=0, until=2**50, limit=10)
         [(first,)] = (await store.calls.start_of_page(query, ("id",))).rows
         clock.now += 2 * YEAR
         await expire_all(store)

@@ -4,6 +4,7 @@ import itertools
 import json
 from collections import defaultdict
 
+import apsw
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -17,7 +18,7 @@ from callhouse.model.query import CallQuery
 from callhouse.model.record import Part, Record
 from callhouse.sources.asterisk import Options, silence
 from callhouse.sources.native import read_call, read_events
-from callhouse.store import expiry
+from callhouse.store import expiry, fragments
 from sources.asterisk_rows import CDR, CDR_CUSTOM, CEL, cel, joined, read, rows_of
 
 NOW = 1_795_250_000_000
@@ -48,15 +49,16 @@ async def send(store, account, rows):
 
 
 async def answers(store, account):
-    """All that can be seen of the account's complete calls: rows, total and logs."""
-    query = CallQuery(account_id=account.id, since=0, until=2 * NOW, limit=1000)
+    """All that can be seen of the account's complete calls: rows, total, logs, what a search finds and errors."""
+    query = CallQuery(account_ids=(account.id,), since=0, until=2 * NOW, limit=1000)
     page = await store.calls.start_of_page(query, FIELDS)
     logs = {}
     for row in page.rows:
         found = await store.calls.log(account.id, row[-1], since=0, details_since=0)
         logs[row[-1]] = [] if found.document is None else log_document.unpack(found.document)
     searched = await store.calls.search(query, ["welcome"], 0)
-    return page.rows, page.total, logs, sorted(call.session_id for call in searched)
+    errors = await store.errors.read(account.id, (await store.errors.page(query)).rows)
+    return page.rows, page.total, logs, [sorted(call.session_id for call in searched), errors]
 
 
 ROWS = {file: rows_of(file) for file in (CEL, CDR, CDR_CUSTOM)}
@@ -162,7 +164,7 @@ def test_what_others_sent_of_a_call_outlives_each_new_join(stored):
                 await store.ingest(steps[step])
             for row in rows[10:]:
                 await store.ingest([record(account, row)])
-            query = CallQuery(account_id=account.id, since=0, until=2 * NOW, limit=10)
+            query = CallQuery(account_ids=(account.id,), since=0, until=2 * NOW, limit=10)
             page = await store.calls.start_of_page(query, ("location", "extra", "src", "event_count", "session_id"))
             [found] = [row for row in page.rows if row[-1] == session]
             assert (found[0], json.loads(found[1])["x-own"], found[2]) == ("Boston", "kept", "+14155550001")
@@ -242,7 +244,7 @@ def test_a_call_cut_off_by_a_crash_is_closed_when_it_was_silent_for_long(stored,
         assert total == 1
         assert row[4] == 1795214137219
         assert len(logs[row[-1]]) == len(rows)
-        query = CallQuery(account_id=account.id, since=0, until=2 * NOW, limit=10)
+        query = CallQuery(account_ids=(account.id,), since=0, until=2 * NOW, limit=10)
         fields = ("hangup_cause_code", "hangup_cause_name", "hangup_original_code", "hangup_source")
         assert (await store.calls.start_of_page(query, fields)).rows == [(0, "Unknown", None, None)]
         # It was not cut off after all: what comes now is the truth.
@@ -373,3 +375,55 @@ def test_rows_that_cannot_be_kept_leave_everything_as_it_was(stored):
         assert {outcome.refusal for outcome in outcomes} == {None}
 
     stored(work, FOREVER)
+
+
+def test_an_error_is_in_the_list_of_errors_once_whatever_call_it_turns_out_to_be_of(stored):
+    """Half of a Local channel seems to be a leg of its own until the other half is known."""
+    said = {"hangupcause": 38, "hangupsource": "", "dialstatus": ""}
+    rows = [
+        cel("HANGUP", 5, "Local/1@x-01;2", "a.3", extra=said),
+        cel("CHAN_START", 0, "SIP/t-01", "a.1", Exten="200", Context="from-trunk", Num="1"),
+        cel("HANGUP", 6, "SIP/t-01", "a.1", extra={**said, "hangupcause": 34}),
+        cel("LINKEDID_END", 6, "SIP/t-01", "a.1"),
+        cel("CHAN_START", 1, "Local/1@x-01;1", "a.2", Exten="1", Context="x"),
+        cel("CHAN_START", 1, "Local/1@x-01;2", "a.3", Exten="1", Context="x"),
+    ]
+
+    async def work(store):
+        for order in itertools.permutations(rows):
+            account = await account_of(store)
+            for row in order:
+                await send(store, account, [row])
+            listed, total, _, (_, errors) = await answers(store, account)
+            assert {row[-1] for row in listed} == {"a.1", "a.2"}
+            assert total == 2
+            assert [(row[1], row[-1]) for row in errors] == [("Hung up, cause 38", "a.2"), ("Hung up, cause 34", "a.1")]
+            if order[0] is rows[3]:
+                break
+        assert (await store.statistics()).rows["call_errors"] % 2 == 0
+
+    stored(work, FOREVER)
+
+
+@pytest.mark.parametrize(
+    ("statement", "index"),
+    [
+        (fragments._KNOWN, "sqlite_autoindex_fragments_1"),
+        (fragments._SILENT, "fragments_in_progress"),
+        (expiry._OLD_ROWS, "fragments_by_end"),
+        (expiry._DROP_GROUPS, "sqlite_autoindex_fragments_1"),
+    ],
+)
+def test_groups_are_found_through_an_index(stored, tmp_path, statement, index):
+    async def nothing(_store):
+        return None
+
+    stored(nothing)
+    connection = apsw.Connection(str(tmp_path / "store0" / "callhouse.db"))
+    plan = [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", dict.fromkeys(PARAMETERS, 1))]
+    [step] = [step for step in plan if " fragments " in step]
+    assert f"INDEX {index} (" in step, plan
+    assert "USE TEMP B-TREE FOR ORDER BY" not in plan
+
+
+PARAMETERS = ("account_id", "name", "source", "before", "settled", "limit", "id")

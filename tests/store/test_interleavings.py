@@ -48,12 +48,16 @@ class Bench:
 
     def answers(self, account):
         """All that can be seen of the account's complete calls: rows, total and logs."""
-        query = CallQuery(account_id=account.id, since=0, until=2 * NOW, limit=1000)
+        query = CallQuery(account_ids=(account.id,), since=0, until=2 * NOW, limit=1000)
         page = self.run(self.store.calls.start_of_page(query, FIELDS))
         logs = {}
         for row in page.rows:
             found = self.run(self.store.calls.log(account.id, row[-1], since=0, details_since=0))
             logs[row[-1]] = None if found.document is None else log_document.unpack(found.document)
+        assert len(page.rows) == page.total
+        listed = CallQuery(account_ids=(account.id,), shown_since=(0,), since=0, until=2 * NOW, limit=1000)
+        by_end = self.run(self.store.calls.page_by_end(listed, FIELDS))
+        assert by_end == page
         return page.rows, page.total, logs
 
     def close(self):
@@ -165,7 +169,7 @@ def test_paging_through_any_window_gives_every_call_once_newest_first(bench, sta
     expected = sorted(((start, f"s{n}") for n, start in enumerate(starts) if since <= start < until), reverse=True)
     seen = []
     for offset in range(0, len(expected) + limit, limit):
-        query = CallQuery(account_id=account.id, since=since, until=until, limit=limit, offset=offset)
+        query = CallQuery(account_ids=(account.id,), since=since, until=until, limit=limit, offset=offset)
         page = bench.run(bench.store.calls.start_of_page(query, ("start", "session_id")))
         assert page.total == len(expected)
         seen += page.rows

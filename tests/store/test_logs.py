@@ -97,7 +97,7 @@ def test_a_search_finds_calls_by_all_of_the_words_in_their_own_account_only(stor
                 event = {"timestamp": at, "class": "info", "line": line}
                 raw = json.dumps({"session_id": f"s{n}", "start": at, "end": at, "events": [event]}).encode()
                 await store.load([Record(account=account, source="calls", raw=raw, read=read_call(raw, 32))])
-        query = CallQuery(account_id=ours.id, since=0, until=2**50, limit=10)
+        query = CallQuery(account_ids=(ours.id,), since=0, until=2**50, limit=10)
 
         async def found(*words, details_since=0):
             return [call.session_id for call in await store.calls.search(query, words, details_since)]

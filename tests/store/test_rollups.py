@@ -25,12 +25,14 @@ def counted(starts):
     """A transaction over a database in memory that holds a call for each of *starts* and their counts."""
     connection = apsw.Connection(":memory:")
     connection.execute(SCHEMA)
+    connection.execute(SCHEMA[SCHEMA.index("CREATE TABLE call_counts") :].replace("call_counts", "end_counts"))
     connection.executemany(
         "INSERT INTO calls VALUES (1, ?, ?, ?)", ((start, start + 1, str(n)) for n, start in enumerate(starts))
     )
     tx = SQLiteTransaction(connection)
     for start in starts:
         rollups.add(tx, {(1, start): 1})
+        rollups.add(tx, {(1, start + 1): 1}, rollups.END)
     return tx
 
 
@@ -48,7 +50,11 @@ instants = st.one_of(edges, st.integers(0, SPAN))
 @given(starts=st.lists(instants, max_size=40), a=instants, b=instants)
 def test_a_total_equals_the_counted_calls_of_any_window(starts, a, b):
     since, until = sorted((a, b))
-    assert rollups.total(counted(starts), 1, since, until) == sum(since <= start < until for start in starts)
+    tx = counted(starts)
+    assert rollups.total(tx, 1, since, until) == sum(since <= start < until for start in starts)
+    expression, bounds = rollups.total_expression(since, until, rollups.END)
+    [(ended,)] = tx.rows(f"SELECT {expression}", {"account_id": 1, **bounds})
+    assert ended == sum(since <= start + 1 < until for start in starts)
 
 
 @settings(max_examples=300, deadline=None)

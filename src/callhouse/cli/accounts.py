@@ -88,7 +88,7 @@ def create(
     in_force, _ = settings(config, data, chosen)
 
     async def work() -> tuple[Account, Secrets]:
-        async with opened(in_force) as store:
+        async with opened(in_force, create=True) as store:
             return await store.accounts.create(
                 email=email,
                 login=login,

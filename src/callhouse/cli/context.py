@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from callhouse.app import now
-from callhouse.errors import CallhouseError
+from callhouse.errors import CallhouseError, NoStore
 from callhouse.settings import InForce, Settings, load
 from callhouse.store import Store, open_store
 
@@ -81,14 +81,25 @@ def settings(
 
 
 @asynccontextmanager
-async def opened(chosen: Settings) -> AsyncIterator[Store]:
-    """The store, for the time of a command; a server may be using it too."""
-    store = await open_store(
-        Path(chosen.store.data),
-        retention=chosen.retention.parsed(),
-        clock=now,
-        max_events=chosen.ingest.max_events,
-    )
+async def opened(chosen: Settings, *, create: bool = False) -> AsyncIterator[Store]:
+    """The store, for the time of a command; a server may be using it too.
+
+    Only with *create* is one made where there is none; a mistyped directory should not look like an empty store.
+    """
+    try:
+        store = await open_store(
+            Path(chosen.store.data),
+            retention=chosen.retention.parsed(),
+            clock=now,
+            max_events=chosen.ingest.max_events,
+            max_log=chosen.ingest.max_log,
+            create=create,
+        )
+    except NoStore as error:
+        raise CallhouseError(
+            f"{error} Name another with --data or CALLHOUSE_STORE_DATA; `callhouse serve` and `callhouse accounts "
+            "create` make a store where there is none."
+        ) from None
     try:
         yield store
     finally:

@@ -27,12 +27,14 @@ from callhouse.app import now
 from callhouse.cli.context import Config, Set, err, opened, run, settings
 from callhouse.cli.generate import fill
 from callhouse.errors import CallhouseError
+from callhouse.model.account import Account
 from callhouse.model.instant import DAY, HOUR, SECOND
 from callhouse.model.query import CallQuery
 from callhouse.settings import Settings
 from callhouse.store.accounts import Secrets
 
 EMAIL = "demo@callhouse.example"
+LOGIN = "demo"
 SECONDS_BETWEEN_CALLS = 4.0
 PREFERRED_PORT = 8080
 
@@ -56,10 +58,10 @@ def demo(
     """
     with _until_interrupted(), _directory(data) as directory:
         in_force, _ = settings(config, directory, chosen)
-        secrets, account_id, session_id = run(_prepare(in_force, calls))
+        account, secrets, session_id = run(_prepare(in_force, calls))
         with _server(directory, host, _port(host, port), config, chosen or []) as address:
-            _print_commands(address, secrets, session_id)
-            _send_live_calls(address, secrets, account_id)
+            _print_commands(address, account, secrets, session_id)
+            _send_live_calls(address, secrets, account.id)
 
 
 @contextmanager
@@ -102,24 +104,24 @@ def _port(host: str, asked: int | None) -> int:
     return PREFERRED_PORT
 
 
-async def _prepare(in_force: Settings, calls: int) -> tuple[Secrets, int, str]:
-    """The demo account's secrets and id, and the session of a recent call that has a log."""
-    async with opened(in_force) as store:
+async def _prepare(in_force: Settings, calls: int) -> tuple[Account, Secrets, str]:
+    """The demo account, its secrets, and the session of a recent call that has a log."""
+    async with opened(in_force, create=True) as store:
         known = [account for account in await store.accounts.all() if account.email == EMAIL]
         if known:
             account, secrets = await store.accounts.rotate(known[0].id)
         else:
             account, secrets = await store.accounts.create(
-                email=EMAIL, login=None, plan="standard", timezone="UTC", parent_id=None
+                email=EMAIL, login=LOGIN, plan="standard", timezone="UTC", parent_id=None
             )
             with Progress(
                 "Simulating calls", BarColumn(), MofNCompleteColumn(), console=err, transient=True
             ) as progress:
                 until = now() - HOUR // 2
                 await fill(store, account, progress, calls=calls, since=until - 5 * DAY + HOUR, until=until, seed=1)
-        query = CallQuery(account_id=account.id, since=now() - 5 * DAY, until=now(), limit=100)
+        query = CallQuery(account_ids=(account.id,), since=now() - 5 * DAY, until=now(), limit=100)
         recent = (await store.calls.start_of_page(query, ("event_count", "start", "session_id"))).rows
-        return secrets, account.id, next((row[2] for row in recent if row[0] > 5), "none")
+        return account, secrets, next((row[2] for row in recent if row[0] > 5), "none")
 
 
 @contextmanager
@@ -143,7 +145,7 @@ def _server(directory: str, host: str, port: int, config: Path | None, chosen: l
         server.wait()
 
 
-def _print_commands(address: str, secrets: Secrets, session_id: str) -> None:
+def _print_commands(address: str, account: Account, secrets: Secrets, session_id: str) -> None:
     user = f"-u {EMAIL}:{secrets.developer_key}"
     since, until = (now() - DAY) // SECOND, (now() + DAY) // SECOND
     lines = [
@@ -158,7 +160,15 @@ def _print_commands(address: str, secrets: Secrets, session_id: str) -> None:
         "# two calls with their logs, as XML",
         f"curl -s {user} -H 'Accept: application/xml' '{address}/api/all_logs/{since}/{until}?limit=2'",
         "",
-        f"The reference is at {address}/docs (user {EMAIL}, password {secrets.developer_key}). Ctrl-C ends the demo.",
+        "# three calls of the last day as lines of the DEV API",
+        f"curl -s -u {LOGIN}:{secrets.password} '{address}/ws/calls/sessions/{since}/{until}?limit=3'",
+        "",
+        "# the calls that are going on now, as the Plivo API lists them",
+        f"curl -s -u {account.auth_id}:{secrets.auth_token} '{address}/v1/Account/{account.auth_id}/Call/?status=live'",
+        "",
+        f"The references are at {address}/docs: for Fuse with user {EMAIL}, password {secrets.developer_key},",
+        f"for DEV with user {LOGIN}, password {secrets.password},",
+        f"for Plivo with user {account.auth_id}, password {secrets.auth_token}. Ctrl-C ends the demo.",
     ]
     sys.stdout.write("\n".join(lines) + "\n")
     sys.stdout.flush()

@@ -66,7 +66,7 @@ def generate(
     in_force, _ = settings(config, data, chosen)
 
     async def work() -> Generated:
-        async with opened(in_force) as store:
+        async with opened(in_force, create=True) as store:
             owner = await store.accounts.get(account)
             # The last calls must be over by now.
             until = now() - DAY // 48

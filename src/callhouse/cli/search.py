@@ -47,7 +47,7 @@ def search(
         async with opened(in_force) as store:
             kept = (await store.accounts.get(account)).retention
             since = kept.calls_since(now()) if reach is None else max(now() - reach, kept.calls_since(now()))
-            query = CallQuery(account_id=account, since=since, until=now() + YEAR, limit=limit)
+            query = CallQuery(account_ids=(account,), since=since, until=now() + YEAR, limit=limit)
             if sip_call_id is not None:
                 return await store.calls.of_sip_call(query, sip_call_id)
             return await store.calls.search(query, words or [], kept.details_since(now()))

@@ -100,7 +100,7 @@ def _stop_with_parent() -> None:
 
 async def _check(in_force: Settings) -> None:
     """Fail here, with a clear message, rather than in the server's worker."""
-    async with opened(in_force) as store:
+    async with opened(in_force, create=True) as store:
         await store.probe()
 
 

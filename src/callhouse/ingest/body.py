@@ -162,7 +162,9 @@ def _records(body: bytes, content_type: str, max_records: int) -> list[bytes]:
         return _members(body, max_records)
     if body[:1] == b"{":
         # Scripts forget the content type; lines of objects can be nothing else than NDJSON.
-        return [body] if b"\n" not in body or _is_whole(body) else _lines(body)
+        first, _, rest = body.partition(b"\n")
+        may_be_lines = rest and (first.rstrip().endswith(b"}") or b"\n{" in body)
+        return _lines(body) if may_be_lines and not _is_whole(body) else [body]
     raise Unreadable("The body is neither a JSON object, a JSON array nor NDJSON.")
 
 

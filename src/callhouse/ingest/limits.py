@@ -16,3 +16,5 @@ class IngestLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """How deep the arrays and objects of a record may nest."""
     max_events: int = 10_000
     """Events of one call, all that were sent for it together."""
+    max_log: int = 64 * 1024 * 1024
+    """Bytes of one call's log, as stored before compression."""

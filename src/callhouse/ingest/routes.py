@@ -72,13 +72,15 @@ def _route(route: str, reader: Reader) -> HTTPRouteHandler:
     return ingest
 
 
-def render_error(_request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
+def render_error(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
     """Any exception as ``{"error": ...}``; also for the paths that no wire API owns."""
     headers: dict[str, str] = {}
     if isinstance(error, HTTPException):
         headers.update(error.headers or {})
         status = error.status_code
         text = {404: "Not found.", 405: "Method not allowed."}.get(status, "Bad request.")
+        if status == 404 and f"{request.scope['path']}/".startswith(f"{PATH}/"):
+            text = f"Not found; records are posted to {', '.join(f'{PATH}/{route}' for route in sorted(readers({})))}."
     else:
         status, own = matching(error, STATUS, (500, "Internal error."))
         text = own or str(error)

@@ -31,9 +31,17 @@ class Retention(msgspec.Struct, frozen=True, kw_only=True):
         """The earliest end of a call whose log is still shown at *now*."""
         return 0 if self.details is None else now - self.details
 
+    def sessions_since(self, now: int) -> int:
+        """The earliest start of a call whose session and errors are still shown at *now*."""
+        return 0 if self.sessions is None else now - self.sessions
+
     def calls_since(self, now: int) -> int:
         """The earliest start of a call that is still shown at *now*."""
         return 0 if self.calls is None else now - self.calls
+
+    def plivo_since(self, now: int) -> int:
+        """The earliest start of a call that is still shown at *now* in the Plivo view."""
+        return 0 if self.plivo is None else now - self.plivo
 
 
 class RetentionOverride(msgspec.Struct, frozen=True, kw_only=True):

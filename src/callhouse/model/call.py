@@ -1,5 +1,6 @@
 """Call: one leg of one call."""
 
+import uuid
 from decimal import Decimal
 from typing import Any, Literal, get_args
 
@@ -60,6 +61,13 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
 
 
 FIELDS = Call.__struct_fields__
+
+_UUID_NAMESPACE = uuid.UUID("15126ba6-e710-4f3e-8df5-e597d6dae380")
+
+
+def derived_uuid(account_id: int, session_id: str) -> str:
+    """The call_uuid of a call that was sent without one: a UUID of version 5, the same at every time."""
+    return str(uuid.uuid5(_UUID_NAMESPACE, f"{account_id}/{session_id}"))
 
 
 def merge(known: Call, arrived: Call) -> Call:

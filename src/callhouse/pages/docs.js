@@ -8,7 +8,7 @@ function showLines() {
 }
 
 window.ui = SwaggerUIBundle({
-  url: "/openapi.json",
+  url: document.getElementById("reference").dataset.document,
   dom_id: "#reference",
   deepLinking: true,
   defaultModelExpandDepth: 3,

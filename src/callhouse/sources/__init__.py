@@ -1,5 +1,6 @@
 """What a source is: a module here with a ``plugin`` that reads what one system sends; and what several of them need."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -61,13 +62,19 @@ class Source:
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
+# Possessive, so that a record is read once: up to the first escape of a surrogate that has no other half.
+_HALF_A_PAIR = re.compile(
+    rb"(?:[^\\]++|\\[^u]|\\u(?![dD][89a-fA-F])|\\u[dD][89abAB]..\\u[dD][c-fC-F])*+(\\u[dD][89a-fA-F][0-9a-fA-F]{2})",
+    re.DOTALL,
+)
+
 
 def json_object(record: bytes, max_depth: int) -> dict[str, Any]:
     """The JSON object that *record* is. Raises RecordError."""
     try:
         decoded = _decode(record)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise RecordError(f"is no JSON object: {_reason(error)}") from None
+        raise RecordError(_reason(record, error)) from None
     except RecursionError:
         raise RecordError(f"nests deeper than {max_depth}") from None
     if _deeper_than(decoded, max_depth):
@@ -75,8 +82,20 @@ def json_object(record: bytes, max_depth: int) -> dict[str, Any]:
     return decoded
 
 
-def _reason(error: Exception) -> str:
-    return "it is not UTF-8" if isinstance(error, UnicodeDecodeError) else str(error)
+def _reason(record: bytes, error: Exception) -> str:
+    """Why *record* could not be decoded, where msgspec's own *error* would mislead."""
+    try:
+        record.decode()
+    except UnicodeDecodeError as wrong:
+        return f"is no JSON object: it is not UTF-8 (byte {wrong.start})"
+    reason = str(error)
+    if (half := _HALF_A_PAIR.match(record)) and ("surrogate" in reason or "truncated" in reason):
+        return f"holds half a surrogate pair, {half[1].decode()} without its other half (byte {half.start(1)})"
+    if "truncated" in reason:
+        return f"is no JSON object: it ends too early (byte {len(record)})"
+    if reason.startswith("Number out of range"):
+        return "holds a number that is out of range"
+    return f"is no JSON object: {reason}"
 
 
 def _deeper_than(value: Any, levels: int) -> bool:

@@ -32,6 +32,9 @@ _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 _NOT_A_FAILURE = {"487"}
 """Who gives up before anybody answers makes no error."""
 
+_TRIED_AGAIN = {*map(str, range(300, 400)), "401", "407", "413", "415", "416", "420", "421", "422", "494"}
+"""Answers after which the caller's agent tries again, better, with the same Call-ID (RFC 3261, 8.1.3.4 and 8.1.3.5)."""
+
 MAX_REASON = 1_000
 """Characters of a Reason header that are looked at."""
 
@@ -166,7 +169,7 @@ class _Record:
         talk = 0 if answer is None else end - answer
         code, scheme = self._cause(answered=answer is not None)
         call = Call(
-            session_id=session_of(call_id),
+            session_id=session_of(call_id, self["start_time"] if self["sip_code"] in _TRIED_AGAIN else ""),
             direction=self._direction(),
             src=self["src"] or None,
             dest=self["dest"] or None,
@@ -240,6 +243,8 @@ def _acc_part(row: Mapping[str, str], options: Options, zone: tzinfo) -> Part:
         return Part(session_id=session_id, call=ended)
     code = row.get("sip_code", "")
     answered = code.startswith("2")
+    if code in _TRIED_AGAIN:
+        session_id = session_of(call_id, row["time"])
     began = Call(
         session_id=session_id,
         src=row.get(options.acc_src) or None,
@@ -257,11 +262,15 @@ def _acc_part(row: Mapping[str, str], options: Options, zone: tzinfo) -> Part:
     return Part(session_id=session_id, call=began)
 
 
-def session_of(call_id: str) -> str:
-    """The session_id of a call: its Call-ID, which a sender may make longer than an id can be."""
-    if len(call_id) <= MAX_ID:
-        return call_id
-    digest = hashlib.blake2b(call_id.encode(errors="replace"), digest_size=16).hexdigest()
+def session_of(call_id: str, attempt: str = "") -> str:
+    """The session_id of a call: its Call-ID, which a sender may make longer than an id can be.
+
+    An *attempt* that only led to another one is a call of its own, lest the two be taken for one.
+    """
+    session_id = f"{call_id};{attempt}" if attempt else call_id
+    if len(session_id) <= MAX_ID:
+        return session_id
+    digest = hashlib.blake2b(session_id.encode(errors="replace"), digest_size=16).hexdigest()
     return f"{call_id[: MAX_ID - len(digest) - 1]}~{digest}"
 
 

@@ -89,6 +89,8 @@ def read_call(record: bytes, max_depth: int) -> Part:
         fields[field] = _money(field, getattr(native, field))
     for field, value in fields.items():
         _check_storable(field, value)
+    # An empty text names no call.
+    fields["call_uuid"] = native.call_uuid or None
     extra = {key: value for key, value in decoded.items() if key not in _CALL_KEYS}
     call = Call(**fields, extra=extra or None)
     calls.check(call)

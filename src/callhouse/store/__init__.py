@@ -12,6 +12,7 @@ from callhouse.observability import BATCH_SIZE
 from callhouse.store import expiry, fragments, logs
 from callhouse.store.accounts import Accounts
 from callhouse.store.batcher import Batcher
+from callhouse.store.call_errors import CallErrors
 from callhouse.store.calls import Calls
 from callhouse.store.engine import Engine, Reader, Row, Transaction
 from callhouse.store.logs import LogCodec
@@ -23,12 +24,16 @@ from callhouse.store.writer import BatchWriter
 BATCH_RECORDS = 500
 MAX_WAITING_RECORDS = 20_000
 
+LEAST_FREE = 64 * 1024 * 1024
+"""Bytes free on the disk below which the store is nearly full: as many as a body may have."""
+
 _PROBE = """
 INSERT INTO meta (name, value) VALUES ('probe', :now) ON CONFLICT (name) DO UPDATE SET value = excluded.value
 """
 _STATISTICS = {
     "calls": "SELECT coalesce(sum(calls), 0) FROM call_counts WHERE width = 768",
     "logs": "SELECT count(*) FROM logs",
+    "call_errors": "SELECT count(*) FROM call_errors",
     "waiting_events": "SELECT count(*) FROM waiting_events",
     "fragments": "SELECT count(*) FROM fragments",
     "quarantine": "SELECT count(*) FROM quarantine",
@@ -38,10 +43,14 @@ _OLDEST_LOG = "SELECT min(ended) FROM logs WHERE account_id = :account_id"
 
 
 class Statistics(msgspec.Struct, frozen=True):
-    """What the store holds: *rows* by table, *bytes* on disk, the oldest call and log in ms (None: there is none)."""
+    """What the store holds: *rows* by table, *bytes* on disk, the oldest call and log in ms (None: there is none).
+
+    *free* is by how many bytes it can grow, None when the database alone knows.
+    """
 
     rows: dict[str, int]
     bytes: int
+    free: int | None
     oldest_call: int | None
     oldest_log: int | None
 
@@ -49,15 +58,19 @@ class Statistics(msgspec.Struct, frozen=True):
 class Store:
     """All that Callhouse keeps. Made by open_store; use it on the event loop that opened it."""
 
-    def __init__(self, engine: Engine, retention: Retention, clock: Callable[[], int], max_events: int) -> None:
+    def __init__(
+        self, engine: Engine, retention: Retention, clock: Callable[[], int], *, max_events: int, max_log: int
+    ) -> None:
         self._engine = engine
         self._codec = LogCodec()
         self._retention = retention
         self._max_events = max_events
+        self._max_log = max_log
         self._probe: asyncio.Future[list[Row]] | None = None
         self.clock = clock
         self.accounts = Accounts(engine, retention, clock)
         self.calls = Calls(engine, self._codec)
+        self.errors = CallErrors(engine)
         self.quarantine = Quarantine(engine)
         self._batcher: Batcher[Record, Outcome] = Batcher(
             self.load, batch_items=BATCH_RECORDS, max_waiting=MAX_WAITING_RECORDS, on_batch=BATCH_SIZE.observe
@@ -83,7 +96,7 @@ class Store:
         """Keep *records* in one transaction of their own: for loading in bulk."""
 
         def work(tx: Transaction) -> list[Outcome]:
-            return BatchWriter(tx, self._codec, now=self.clock(), max_events=self._max_events).write(records)
+            return self._batch_writer(tx).write(records)
 
         return await self._engine.write(work)
 
@@ -91,7 +104,7 @@ class Store:
         """Try a quarantined record again; it leaves the quarantine when it is kept, in the same transaction."""
 
         def work(tx: Transaction) -> Outcome:
-            [outcome] = BatchWriter(tx, self._codec, now=self.clock(), max_events=self._max_events).write([record])
+            [outcome] = self._batch_writer(tx).write([record])
             if outcome.refusal is None:
                 tx.each("DELETE FROM quarantine WHERE id = :id", [{"id": entry_id}])
             return outcome
@@ -117,6 +130,9 @@ class Store:
             ]
         )
         return sum(outcome.refusal is None for outcome in outcomes)
+
+    def _batch_writer(self, tx: Transaction) -> BatchWriter:
+        return BatchWriter(tx, self._codec, now=self.clock(), max_events=self._max_events, max_log=self._max_log)
 
     async def expire(self, account: Account) -> int:
         """Remove a chunk of what *account* keeps no longer; rows removed."""
@@ -151,6 +167,11 @@ class Store:
             self._probe.add_done_callback(lambda probe: probe.cancelled() or probe.exception())
         await asyncio.shield(self._probe)
 
+    async def is_nearly_full(self) -> bool:
+        """Whether the disk has so little room left that a batch may not fit."""
+        free = await self._engine.free()
+        return free is not None and free < LEAST_FREE
+
     async def statistics(self) -> Statistics:
         """What the store holds, counted now; takes longer the more logs there are."""
         accounts = [account.id for account in await self.accounts.all()]
@@ -162,10 +183,10 @@ class Store:
         def work(reader: Reader) -> Statistics:
             rows = {table: int(reader.rows(sql, {})[0][0]) for table, sql in _STATISTICS.items()}
             hour = oldest(reader, _OLDEST_CALL)
-            return Statistics(rows, 0, None if hour is None else hour * 3_600_000, oldest(reader, _OLDEST_LOG))
+            return Statistics(rows, 0, None, None if hour is None else hour * 3_600_000, oldest(reader, _OLDEST_LOG))
 
         counted = await self._engine.read(work)
-        return msgspec.structs.replace(counted, bytes=await self._engine.size())
+        return msgspec.structs.replace(counted, bytes=await self._engine.size(), free=await self._engine.free())
 
     async def close(self) -> None:
         """Write what is waiting and let go of the database."""
@@ -174,9 +195,20 @@ class Store:
 
 
 async def open_store(
-    directory: Path, *, retention: Retention, clock: Callable[[], int], max_events: int = 10_000
+    directory: Path,
+    *,
+    retention: Retention,
+    clock: Callable[[], int],
+    max_events: int = 10_000,
+    max_log: int = 64 * 1024 * 1024,
+    create: bool = True,
 ) -> Store:
-    """Open the store in *directory*, made when there is none. Raises StoreUnavailable when it cannot be used."""
-    store = Store(TimedEngine(SQLite(directory)), retention, clock, max_events)
+    """Open the store in *directory*; where there is none, *create* says whether one is made.
+
+    Raises NoStore when there is none and none is to be made, and StoreUnavailable when it cannot be used.
+    """
+    store = Store(
+        TimedEngine(SQLite(directory, create=create)), retention, clock, max_events=max_events, max_log=max_log
+    )
     await store.start()
     return store

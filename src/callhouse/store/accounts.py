@@ -27,6 +27,7 @@ retention_details, retention_sessions, retention_plivo
 """
 _LIST = f"SELECT {_COLUMNS} FROM accounts ORDER BY id"  # noqa: S608
 _GET = f"SELECT {_COLUMNS} FROM accounts WHERE id = :id"  # noqa: S608
+_SUBACCOUNTS = f"SELECT {_COLUMNS} FROM accounts WHERE parent_id = :id ORDER BY id"  # noqa: S608
 _INSERT = """
 INSERT INTO accounts (email, login, auth_id, plan, active, timezone, parent_id, created)
 VALUES (:email, :login, :auth_id, :plan, 1, :timezone, :parent_id, :created) RETURNING id
@@ -161,6 +162,11 @@ class Accounts:
         if not rows:
             raise AccountError(f"There is no account {account_id}; `callhouse accounts list` shows those there are.")
         return _account(rows[0], self._retention)
+
+    async def subaccounts(self, account_id: int) -> list[Account]:
+        """The accounts whose parent it is."""
+        rows = await self._engine.quick(lambda reader: reader.rows(_SUBACCOUNTS, {"id": account_id}))
+        return [_account(row, self._retention) for row in rows]
 
     async def set_active(self, account_id: int, *, active: bool) -> Account:
         """Switch an account on or off. Raises AccountError for an unknown id."""

@@ -1,24 +1,25 @@
 """CallQuery → SQL → Page; and single calls and their logs."""
 
 import functools
-from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any, Literal
 
 import msgspec
 
-from callhouse.model.number import number_key
 from callhouse.model.query import CallQuery, Page
-from callhouse.store import rollups
+from callhouse.store import by_end, rollups
+from callhouse.store.conditions import DIRECTION, conditions
 from callhouse.store.engine import Engine, Reader, Row
 from callhouse.store.logs import LogCodec
-from callhouse.store.rollups import COMPLETE
+from callhouse.store.rollups import COMPLETE, INCOMPLETE
 from callhouse.store.writer import COLUMNS, account_word
 
 SMALL_PAGE = 100
 """A page of at most so many rows, found through the counts, is read without leaving the event loop."""
 
 DEEP_OFFSET = 500
-"""From here on the counts lead to a page faster than stepping over the calls before it."""
+"""From here on the counts lead to a page faster than stepping over the calls before it; a page by end steps over them
+in another thread."""
 
 CHUNK = 5_000
 """Rows read at a time for a long page unless the caller wants fewer: between chunks no snapshot is held, however slow
@@ -30,26 +31,51 @@ SMALL_LOG = 16 * 1024
 LOG_BYTES = 256 * 1024
 """Bytes of logs that are held at a time: a client that stops reading must not cost much, nor memory grow."""
 
+FEW_ACCOUNTS = 20
+"""In so many accounts a call is looked for without leaving the event loop."""
+
 _EXPRESSIONS = {
     **COLUMNS,
     "id": "id",
     "event_count": "event_count",
-    "direction": "coalesce(direction, 'inbound')",
+    "direction": DIRECTION,
+    "cause_code": "cause_code",
 }
 
 _CLAUSES = f"account_id = :account_id AND {COMPLETE} AND started >= :since AND started < :until"
-_NEWEST_FIRST = "ORDER BY started DESC, session_id DESC LIMIT :limit"
-_COUNT_NUMBER = f"SELECT count(*) FROM calls WHERE {_CLAUSES} AND dest_key = :dest_key"  # noqa: S608
+_LIMIT = " LIMIT :limit"
+_NEWEST_FIRST = f"ORDER BY started DESC, session_id DESC{_LIMIT}"
+_OLDEST_FIRST = f"ORDER BY started, session_id{_LIMIT}"
+_EARLIER_TIES = f"""
+SELECT count(*) FROM calls
+WHERE account_id = :account_id AND {COMPLETE} AND started = :started AND session_id < :session_id
+"""  # noqa: S608
+_COUNT = f"SELECT count(*) FROM calls WHERE {_CLAUSES}"  # noqa: S608
+
+InProgress = Literal["live", "queued"]
+CallState = Literal["completed", "live", "queued"]
+_STATES: dict[CallState, str] = {
+    "completed": "+started >= :shown AND +ended IS NOT NULL",
+    "live": "+started >= :shown AND +ended IS NULL",
+    "queued": "+started IS NULL AND +ended IS NULL",
+}
+"""What is true of a call that is over, has begun, or has not begun. The plus leaves the choice of index to the rest."""
+
+_IN_PROGRESS: dict[InProgress, str] = {
+    "live": f"{INCOMPLETE} AND started >= :shown AND ended IS NULL",
+    "queued": f"{INCOMPLETE} AND started IS NULL AND ended IS NULL",
+}
 
 _LOGS = """
 SELECT dictionary, document FROM logs
 WHERE account_id = :account_id AND call_id = :id AND ended >= :details_since
 """
+# The plus keeps the index of starts out of it, which covers what is asked of the call, but for all calls since.
 _ONE = """
 SELECT logs.dictionary, logs.document FROM calls
 LEFT JOIN logs ON logs.account_id = calls.account_id AND logs.call_id = calls.id AND logs.ended >= :details_since
 WHERE calls.account_id = :account_id AND calls.session_id = :session_id
-AND calls.ended IS NOT NULL AND calls.started >= :since
+AND calls.ended IS NOT NULL AND +calls.started >= :since
 """
 
 
@@ -86,23 +112,28 @@ class Calls:
         self._codec = codec
 
     async def start_of_page(self, query: CallQuery, fields: Sequence[str], chunk: int = CHUNK) -> Page[Row]:
-        """The first *chunk* rows of the page at most, and the exact total; rest_of_page reads on."""
-        if query.limit <= SMALL_PAGE and query.number is None:
+        """The first *chunk* rows of the page at most, and the exact total; rows_of_page reads on.
+
+        The window is by start, and of one account.
+        """
+        if query.limit <= SMALL_PAGE and _is_counted(query) and not (query.oldest_first and _is_deep(query)):
             return await self._engine.quick(lambda reader: _small_page(reader, query, tuple(fields)))
-        sql = _select(tuple(fields), by_number=query.number is not None)
+        sql = _page(query, tuple(fields))
         first = msgspec.structs.replace(query, limit=min(query.limit, chunk))
         return await self._engine.read(lambda reader: Page(_rows(reader, sql, first), _total(reader, query)))
 
-    async def rest_of_page(
-        self, query: CallQuery, fields: Sequence[str], last: Row, chunk: int = CHUNK
+    async def rows_of_page(
+        self, query: CallQuery, fields: Sequence[str], first: list[Row], chunk: int = CHUNK
     ) -> AsyncIterator[list[Row]]:
-        """The rows of the page that follow *last*, the last row of its start, *chunk* at a time.
+        """All rows of the page, *chunk* at a time; the *first* of them are those that start_of_page gave.
 
         *fields* must end in ``start`` and ``session_id``, which mark the place to go on from.
         """
-        left = query.limit - chunk
-        after = "AND (started, session_id) < (:last_start, :last_session)"
-        sql = _select(tuple(fields), by_number=query.number is not None, after=after)
+        yield first
+        if len(first) < chunk:
+            return
+        last, left = first[-1], query.limit - chunk
+        sql = _page(query, tuple(fields), after=True)
         while left > 0:
             few = msgspec.structs.replace(query, limit=min(left, chunk), offset=0)
             place = {"last_start": last[-2], "last_session": last[-1]}
@@ -112,6 +143,56 @@ class Calls:
             yield rows
             left -= len(rows)
             last = rows[-1]
+
+    async def page_by_end(self, query: CallQuery, fields: Sequence[str]) -> Page[Row]:
+        """The whole page and the exact total; the query's window is of the calls' ends."""
+        if not query.account_ids:
+            return Page([], 0)
+        small = query.limit <= SMALL_PAGE and query.offset < DEEP_OFFSET and len(query.account_ids) == 1
+        run = self._engine.quick if small and not conditions(query)[0] else self._engine.read
+        return await run(lambda reader: by_end.page(reader, query, _columns(tuple(fields))))
+
+    async def in_progress(self, query: CallQuery, fields: Sequence[str], state: InProgress) -> list[Row]:
+        """A page of the calls in progress, newest first; the query's window does not matter."""
+        more, given = conditions(query)
+        columns = _columns(("start", "session_id", *fields))
+        sql = f"""
+        SELECT {columns} FROM calls WHERE account_id = :account_id AND {_IN_PROGRESS[state]} {more}
+        ORDER BY started DESC, +session_id DESC LIMIT :limit
+        """  # noqa: S608
+
+        def work(reader: Reader) -> list[Row]:
+            rows: list[Row] = []
+            for account_id, shown in zip(query.account_ids, query.shown_since, strict=True):
+                place = {"account_id": account_id, "shown": shown, "limit": query.offset + query.limit}
+                rows += reader.rows(sql, {**given, **place})
+            rows.sort(key=lambda row: (row[0] or 0, row[1]), reverse=True)
+            return [row[2:] for row in rows[query.offset : query.offset + query.limit]]
+
+        return await self._engine.read(work)
+
+    async def by_uuid(
+        self, shown_since: Mapping[int, int], call_uuid: str, fields: Sequence[str], state: CallState
+    ) -> Row | None:
+        """The call of that uuid; the newest one if several were sent with it.
+
+        *shown_since* names the accounts to look in, each with the earliest start of a call that is shown.
+        """
+        sql = f"""
+        SELECT {_columns(("start", "session_id", *fields))} FROM calls
+        WHERE account_id = :account_id AND call_uuid = :call_uuid AND {_STATES[state]}
+        ORDER BY +started DESC, +session_id DESC LIMIT 1
+        """  # noqa: S608
+
+        def work(reader: Reader) -> Row | None:
+            found: list[Row] = []
+            for account_id, shown in shown_since.items():
+                found += reader.rows(sql, {"account_id": account_id, "call_uuid": call_uuid, "shown": shown})
+            newest = max(found, key=lambda row: (row[0] or 0, row[1]), default=None)
+            return None if newest is None else newest[2:]
+
+        few = len(shown_since) <= FEW_ACCOUNTS
+        return await (self._engine.quick if few else self._engine.read)(work)
 
     async def logs(self, account_id: int, call_ids: Sequence[int], details_since: int) -> list[bytes | None]:
         """The documents of the first calls' logs: of all, or of as many as make LOG_BYTES, but of one at least.
@@ -133,6 +214,14 @@ class Calls:
             return documents
 
         return await self._engine.read(work)
+
+    async def by_id(self, account_id: int, call_id: int, fields: Sequence[str], *, since: int) -> Row | None:
+        """The complete call with that id that started at *since* or later."""
+        columns = ", ".join(_EXPRESSIONS[field] for field in fields)
+        sql = f"SELECT {columns} FROM calls WHERE account_id = :account_id AND id = :id AND {COMPLETE}"  # noqa: S608
+        parameters = {"account_id": account_id, "id": call_id, "since": since}
+        found = await self._engine.quick(lambda reader: reader.rows(f"{sql} AND started >= :since", parameters))
+        return found[0] if found else None
 
     async def log(self, account_id: int, session_id: str, *, since: int, details_since: int) -> FoundLog | None:
         """The log of a complete call that started at *since* or later; None when there is no such call."""
@@ -162,7 +251,7 @@ class Calls:
         WHERE {_CLAUSES} AND ended >= :details_since AND id IN ({{matches}}) {_NEWEST_FIRST} OFFSET :offset
         """  # noqa: S608
         parameters = _parameters(query, {"details_since": details_since})
-        terms = [account_word(query.account_id), *words]
+        terms = [account_word(query.account_ids[0]), *words]
         rows = await self._engine.read(lambda reader: reader.calls_with_words(terms, parameters, sql))
         return [FoundCall(*row) for row in rows]
 
@@ -173,30 +262,66 @@ class Calls:
         return [FoundCall(*row) for row in rows]
 
 
+def _is_counted(query: CallQuery) -> bool:
+    """Whether the counts tell the total of *query* and the way to a deep page."""
+    return not conditions(query)[0]
+
+
+def _is_deep(query: CallQuery) -> bool:
+    return query.offset >= DEEP_OFFSET
+
+
+def _page(query: CallQuery, fields: tuple[str, ...], *, after: bool = False, total: str = "") -> str:
+    more, _ = conditions(query)
+    logged = query.logged_since is not None
+    return _select(fields, more, oldest_first=query.oldest_first, logged=logged, after=after, total=total)
+
+
 @functools.cache
-def _select(fields: tuple[str, ...], *, by_number: bool, after: str = "", total: str = "") -> str:
-    columns = [_EXPRESSIONS[field] for field in fields] + ([total] if total else [])
-    number = "AND dest_key = :dest_key" if by_number else ""
-    return f"SELECT {', '.join(columns)} FROM calls WHERE {_CLAUSES} {number} {after} {_NEWEST_FIRST} OFFSET :offset"  # noqa: S608
+def _columns(fields: tuple[str, ...]) -> str:
+    return ", ".join(_EXPRESSIONS[field] for field in fields)
+
+
+@functools.cache
+def _select(
+    fields: tuple[str, ...],
+    more: str,
+    *,
+    oldest_first: bool,
+    logged: bool = False,
+    after: bool = False,
+    total: str = "",
+) -> str:
+    columns = _columns(fields) + (f", {total}" if total else "")
+    place = f"AND (started, session_id) {'>' if oldest_first else '<'} (:last_start, :last_session)" if after else ""
+    order = _OLDEST_FIRST if oldest_first else _NEWEST_FIRST
+    found = f"FROM calls WHERE {_CLAUSES} {more} {place} {order} OFFSET :offset"
+    if not logged:
+        return f"SELECT {columns} {found}"
+    # Found first, then read: without the other columns the index of the calls that have a log is the one to use.
+    return f"""
+    SELECT {columns} FROM (SELECT account_id AS owner, id AS found {found}) AS page
+    JOIN calls ON calls.account_id = page.owner AND calls.id = page.found
+    {order.removesuffix(_LIMIT)}
+    """  # noqa: S608
 
 
 def _parameters(query: CallQuery, more: dict[str, Any] | None = None) -> dict[str, Any]:
-    parameters: dict[str, Any] = {
-        "account_id": query.account_id,
+    return {
+        "account_id": query.account_ids[0],
         "since": query.since,
         "until": query.until,
         "limit": query.limit,
         "offset": query.offset,
+        **conditions(query)[1],
+        **(more or {}),
     }
-    if query.number is not None:
-        parameters["dest_key"] = number_key(query.number)
-    return parameters if more is None else {**parameters, **more}
 
 
 def _small_page(reader: Reader, query: CallQuery, fields: tuple[str, ...]) -> Page[Row]:
     """The rows and the total by one statement, which is a snapshot by itself."""
     total, bounds = rollups.total_expression(query.since, query.until)
-    rows = _rows(reader, _select(fields, by_number=False, total=total), query, bounds)
+    rows = _rows(reader, _page(query, fields, total=total), query, bounds)
     if not rows:
         return Page([], _total(reader, query))
     return Page([row[:-1] for row in rows], rows[0][-1])
@@ -204,13 +329,34 @@ def _small_page(reader: Reader, query: CallQuery, fields: tuple[str, ...]) -> Pa
 
 def _rows(reader: Reader, sql: str, query: CallQuery, more: dict[str, Any] | None = None) -> list[Row]:
     parameters = _parameters(query, more)
-    if query.offset >= DEEP_OFFSET and query.number is None:
-        until, offset = rollups.seek(reader, query.account_id, query.since, query.until, query.offset)
-        parameters.update(until=until, offset=offset)
+    if _is_deep(query) and _is_counted(query):
+        if query.oldest_first:
+            parameters.update(_mirrored(reader, query))
+        else:
+            until, offset = rollups.seek(reader, query.account_ids[0], query.since, query.until, query.offset)
+            parameters.update(until=until, offset=offset)
     return reader.rows(sql, parameters)
 
 
+def _mirrored(reader: Reader, query: CallQuery) -> dict[str, int]:
+    """The parameters of a shorter way to the page of *query*, which is oldest first and deep.
+
+    Seen from the newest call its first call has as many newer ones as the total leaves, and those lead to it.
+    """
+    newer = _total(reader, query) - query.offset - 1
+    if newer < 0:
+        return {"limit": 0}
+    until, offset = rollups.seek(reader, query.account_ids[0], query.since, query.until, newer)
+    at = {"account_id": query.account_ids[0], "since": query.since, "until": until, "offset": offset, "limit": 1}
+    [(started, session_id)] = reader.rows(_select(("start", "session_id"), "", oldest_first=False), at)
+    ties = reader.rows(
+        _EARLIER_TIES, {"account_id": query.account_ids[0], "started": started, "session_id": session_id}
+    )
+    return {"since": started, "offset": ties[0][0]}
+
+
 def _total(reader: Reader, query: CallQuery) -> int:
-    if query.number is None:
-        return rollups.total(reader, query.account_id, query.since, query.until)
-    return int(reader.rows(_COUNT_NUMBER, _parameters(query))[0][0])
+    if _is_counted(query):
+        return rollups.total(reader, query.account_ids[0], query.since, query.until)
+    more, _ = conditions(query)
+    return int(reader.rows(f"{_COUNT} {more}", _parameters(query))[0][0])

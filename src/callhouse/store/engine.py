@@ -58,6 +58,10 @@ class Engine(Protocol):
         """Bytes on disk."""
         ...
 
+    async def free(self) -> int | None:
+        """Bytes by which it can still grow; None when the database alone knows."""
+        ...
+
     async def close(self) -> None:
         """Finish what is under way and let go of the database."""
         ...

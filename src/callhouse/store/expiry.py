@@ -10,7 +10,7 @@ from callhouse.model.account import Account
 from callhouse.model.instant import DAY
 from callhouse.store import rollups
 from callhouse.store.engine import Transaction
-from callhouse.store.rollups import COMPLETE
+from callhouse.store.rollups import COMPLETE, INCOMPLETE
 
 CHUNK = 500
 """Rows of a kind removed in one transaction."""
@@ -24,13 +24,13 @@ SELECT call_id AS id FROM logs WHERE account_id = :account_id AND ended < :befor
 _DROP_LOG = "DELETE FROM logs WHERE account_id = :account_id AND call_id = :id"
 _NO_EVENTS = "UPDATE calls SET event_count = 0 WHERE account_id = :account_id AND id = :id"
 _OLD_CALLS = f"""
-SELECT id, started FROM calls WHERE account_id = :account_id AND {COMPLETE} AND started < :before
+SELECT id, started, ended FROM calls WHERE account_id = :account_id AND {COMPLETE} AND started < :before
 ORDER BY started LIMIT :limit
 """  # noqa: S608
-_OLD_OPEN_CALLS = """
-SELECT id FROM calls WHERE account_id = :account_id AND (started IS NULL OR ended IS NULL)
+_OLD_OPEN_CALLS = f"""
+SELECT id FROM calls WHERE account_id = :account_id AND {INCOMPLETE}
 AND coalesce(started, ended, arrived) < :before LIMIT :limit
-"""
+"""  # noqa: S608
 _DROP_CALL = "DELETE FROM calls WHERE account_id = :account_id AND id = :id"
 _OLD_WAITING = """
 SELECT id FROM waiting_events WHERE account_id = :account_id AND timestamp < :before ORDER BY timestamp LIMIT :limit
@@ -48,6 +48,19 @@ _DROP_GROUPS = """
 DELETE FROM fragments WHERE account_id = :account_id
 AND name = (SELECT session_id FROM calls WHERE account_id = :account_id AND id = :id)
 """
+_OLD_ERRORS = """
+SELECT id FROM call_errors WHERE account_id = :account_id AND started IS NOT NULL AND started < :before
+ORDER BY started LIMIT :limit
+"""
+_OLD_UNSHOWN_ERRORS = """
+SELECT id FROM call_errors WHERE account_id = :account_id AND started IS NULL AND timestamp < :before
+ORDER BY timestamp LIMIT :limit
+"""
+_DROP_ERROR = "DELETE FROM call_errors WHERE account_id = :account_id AND id = :id"
+_DROP_ERRORS_OF_CALL = """
+DELETE FROM call_errors WHERE account_id = :account_id
+AND session_id = (SELECT session_id FROM calls WHERE account_id = :account_id AND id = :id)
+"""
 _OLD_QUARANTINE = "SELECT id FROM quarantine WHERE received < :before ORDER BY received LIMIT :limit"
 _DROP_QUARANTINE = "DELETE FROM quarantine WHERE id = :id"
 
@@ -56,7 +69,11 @@ def expire_account(tx: Transaction, account: Account, now: int) -> int:
     """Remove one chunk of what *account* keeps no longer; how many rows went, 0 when nothing is left to remove."""
     details = account.retention.details_since(now)
     calls = account.retention.calls_since(now)
-    return (
+    errors = _expire_errors(tx, account.id, account.retention.sessions_since(now))
+    if errors >= CHUNK:
+        # A call takes its errors along: first those go that are old enough, in chunks of their own.
+        return errors
+    return errors + (
         _expire_logs(tx, account.id, details)
         + _expire_calls(tx, account.id, calls)
         + _waiting(tx, account.id, details)
@@ -80,13 +97,23 @@ def _expire_logs(tx: Transaction, account_id: int, before: int) -> int:
     return len(old)
 
 
+def _expire_errors(tx: Transaction, account_id: int, before: int) -> int:
+    bounds = {"account_id": account_id, "before": before, "limit": CHUNK}
+    old = tx.rows(_OLD_ERRORS, bounds) + tx.rows(_OLD_UNSHOWN_ERRORS, bounds)
+    tx.each(_DROP_ERROR, ({"account_id": account_id, "id": error_id} for (error_id,) in old))
+    return len(old)
+
+
 def _expire_calls(tx: Transaction, account_id: int, before: int) -> int:
     bounds = {"account_id": account_id, "before": before, "limit": CHUNK}
     complete = tx.rows(_OLD_CALLS, bounds)
-    rollups.add(tx, Counter({(account_id, start): -n for start, n in Counter(s for _, s in complete).items()}))
-    old = [call_id for call_id, _ in complete] + [call_id for (call_id,) in tx.rows(_OLD_OPEN_CALLS, bounds)]
+    for place, clock in ((1, rollups.START), (2, rollups.END)):
+        gone = Counter(row[place] for row in complete)
+        rollups.add(tx, {(account_id, instant): -calls for instant, calls in gone.items()}, clock)
+    old = [call_id for call_id, _, _ in complete] + [call_id for (call_id,) in tx.rows(_OLD_OPEN_CALLS, bounds)]
     keys = [{"account_id": account_id, "id": call_id} for call_id in old]
     tx.each(_DROP_GROUPS, keys)
+    tx.each(_DROP_ERRORS_OF_CALL, keys)
     tx.each(_DROP_CALL, keys)
     tx.each(_DROP_LOG, keys)
     tx.forget_words(old)

@@ -63,6 +63,11 @@ class Group:
             self.new.setdefault(digest, content)
         return digest
 
+    @property
+    def size(self) -> int:
+        """Bytes of all rows."""
+        return sum(map(len, self._rows or [])) + sum(map(len, self.new.values()))
+
     def join(self, max_rows: int) -> None:
         """Find out what the rows say. Raises RecordError when the new ones cannot be joined."""
         if self._rows is None:

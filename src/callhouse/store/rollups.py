@@ -1,13 +1,14 @@
 """Exact counts of complete calls for any window, and the way to any page, without reading the calls.
 
-``call_counts`` holds how many complete calls of an account started in each hour, each day and each 32 days. It is
-written in the transaction that writes the calls. A window is cut into the widest whole buckets that fit and the two
-parts of an hour at its ends, which are counted on the index.
+``call_counts`` holds how many complete calls of an account started in each hour, each day and each 32 days, and
+``end_counts`` how many ended. They are written in the transaction that writes the calls. A window is cut into the
+widest whole buckets that fit and the two parts of an hour at its ends, which are counted on the index.
 """
 
 import functools
 from collections import Counter
 from collections.abc import Mapping
+from typing import NamedTuple
 
 from callhouse.model.instant import HOUR
 from callhouse.store.engine import Reader, Transaction
@@ -16,23 +17,35 @@ WIDTHS = (1, 24, 768)
 """Bucket widths in hours; each divides the next."""
 
 COMPLETE = "started IS NOT NULL AND ended IS NOT NULL"
-"""The condition of the partial indexes, which a statement must repeat to use them."""
+INCOMPLETE = "(started IS NULL OR ended IS NULL)"
+"""The conditions of the partial indexes, which a statement must repeat to use them."""
+
+
+class Clock(NamedTuple):
+    """What a window is of: the instants in *column*, which *table* counts."""
+
+    column: str
+    table: str
+
+
+START = Clock("started", "call_counts")
+END = Clock("ended", "end_counts")
 
 _ADD = """
-INSERT INTO call_counts (account_id, width, bucket, calls) VALUES (:account_id, :width, :bucket, :calls)
-ON CONFLICT (account_id, width, bucket) DO UPDATE SET calls = call_counts.calls + excluded.calls
+INSERT INTO {table} (account_id, width, bucket, calls) VALUES (:account_id, :width, :bucket, :calls)
+ON CONFLICT (account_id, width, bucket) DO UPDATE SET calls = {table}.calls + excluded.calls
 """
 
 _FORGET_EMPTY = """
-DELETE FROM call_counts WHERE account_id = :account_id AND width = :width AND bucket = :bucket AND calls = 0
+DELETE FROM {table} WHERE account_id = :account_id AND width = :width AND bucket = :bucket AND calls = 0
 """
 
 _COUNT_CALLS = (
     f"(SELECT count(*) FROM calls WHERE account_id = :account_id AND {COMPLETE} "  # noqa: S608
-    "AND started >= :a{n} AND started < :b{n})"
+    "AND {column} >= :a{n} AND {column} < :b{n})"
 )
 _COUNT_BUCKETS = (
-    "(SELECT coalesce(sum(calls), 0) FROM call_counts "
+    "(SELECT coalesce(sum(calls), 0) FROM {table} "
     "WHERE account_id = :account_id AND width = {width} AND bucket >= :a{n} AND bucket < :b{n})"
 )
 
@@ -46,19 +59,19 @@ _CALLS_IN = (
 )
 
 
-def add(tx: Transaction, differences: Mapping[tuple[int, int], int]) -> None:
-    """Add *differences* to the counts: by (account id, start in ms), how many calls came (or, negative, went)."""
+def add(tx: Transaction, differences: Mapping[tuple[int, int], int], clock: Clock = START) -> None:
+    """Add *differences* to the counts: by (account id, instant in ms), how many calls came (or, negative, went)."""
     buckets: Counter[tuple[int, int, int]] = Counter()
-    for (account_id, start), calls in differences.items():
+    for (account_id, instant), calls in differences.items():
         for width in WIDTHS:
-            buckets[account_id, width, start // (width * HOUR)] += calls
+            buckets[account_id, width, instant // (width * HOUR)] += calls
     changed = [
         {"account_id": account_id, "width": width, "bucket": bucket, "calls": calls}
         for (account_id, width, bucket), calls in buckets.items()
         if calls
     ]
-    tx.each(_ADD, changed)
-    tx.each(_FORGET_EMPTY, (change for change in changed if change["calls"] < 0))
+    tx.each(_ADD.format(table=clock.table), changed)
+    tx.each(_FORGET_EMPTY.format(table=clock.table), (change for change in changed if change["calls"] < 0))
 
 
 def total(reader: Reader, account_id: int, since: int, until: int) -> int:
@@ -67,8 +80,8 @@ def total(reader: Reader, account_id: int, since: int, until: int) -> int:
     return int(reader.rows(f"SELECT {expression}", {"account_id": account_id, **bounds})[0][0])
 
 
-def total_expression(since: int, until: int) -> tuple[str, dict[str, int]]:
-    """The same as an expression in SQL with its parameters; ``:account_id`` is left to the caller."""
+def total_expression(since: int, until: int, clock: Clock = START) -> tuple[str, dict[str, int]]:
+    """The same, by either clock, as an expression in SQL with its parameters; ``:account_id`` is left to the caller."""
     bounds: dict[str, int] = {}
     widths: list[int] = []
     for width, low, high in _cut(since, until):
@@ -76,12 +89,15 @@ def total_expression(since: int, until: int) -> tuple[str, dict[str, int]]:
             bounds[f"a{len(widths)}"] = low
             bounds[f"b{len(widths)}"] = high
             widths.append(width)
-    return _sum_of_spans(tuple(widths)), bounds
+    return _sum_of_spans(tuple(widths), clock), bounds
 
 
 @functools.cache
-def _sum_of_spans(widths: tuple[int, ...]) -> str:
-    terms = [(_COUNT_BUCKETS if width else _COUNT_CALLS).format(n=n, width=width) for n, width in enumerate(widths)]
+def _sum_of_spans(widths: tuple[int, ...], clock: Clock) -> str:
+    terms = [
+        (_COUNT_BUCKETS if width else _COUNT_CALLS).format(n=n, width=width, table=clock.table, column=clock.column)
+        for n, width in enumerate(widths)
+    ]
     return f"({' + '.join(terms)})" if terms else "0"
 
 

@@ -1,6 +1,7 @@
 """The embedded engine: one SQLite file in WAL mode, one connection that writes, one for each thread that reads."""
 
 import asyncio
+import shutil
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +10,7 @@ from typing import TypeVar
 
 import apsw
 
-from callhouse.errors import StoreRefused, StoreUnavailable
+from callhouse.errors import NoStore, StoreRefused, StoreUnavailable
 from callhouse.store.engine import Parameters, Reader, Row, Transaction
 from callhouse.store.migrations import migrations
 
@@ -68,16 +69,19 @@ class SQLiteTransaction:
 class SQLite:
     """The file ``callhouse.db`` in a directory; several processes may have it open at once. Satisfies Engine."""
 
-    def __init__(self, directory: Path, *, busy_timeout_ms: int = 30_000) -> None:
-        """Open or create the store in *directory* and bring its schema up to date.
+    def __init__(self, directory: Path, *, create: bool = True, busy_timeout_ms: int = 30_000) -> None:
+        """Open or *create* the store in *directory* and bring its schema up to date.
 
-        Raises StoreUnavailable when the directory or the file cannot be used.
+        Raises StoreUnavailable when the directory or the file cannot be used, and NoStore when there is none and none
+        is to be created.
         """
         self.path = directory / FILE_NAME
         self._busy_timeout = busy_timeout_ms
         self._opened: list[apsw.Connection] = []
         self._opening = threading.Lock()
         try:
+            if not create and not directory.is_file() and not self.path.exists():
+                raise NoStore(f"The directory {directory} holds no store.")
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             # What the store holds is nobody else's business, whatever the directory's mode; WAL files take this one's.
             self.path.touch(mode=0o600, exist_ok=True)
@@ -142,6 +146,12 @@ class SQLite:
     async def size(self) -> int:
         files = (self.path, self.path.with_name(FILE_NAME + "-wal"))
         return sum(f.stat().st_size for f in files if f.exists())
+
+    async def free(self) -> int | None:
+        try:
+            return shutil.disk_usage(self.path.parent).free
+        except OSError as error:
+            raise StoreUnavailable(str(error)) from error
 
     async def close(self) -> None:
         for executor in (self._writer, self._readers):

@@ -38,5 +38,8 @@ class TimedEngine:
     async def size(self) -> int:
         return await self._engine.size()
 
+    async def free(self) -> int | None:
+        return await self._engine.free()
+
     async def close(self) -> None:
         await self._engine.close()

@@ -1,8 +1,9 @@
 """What one transaction makes of a batch of records: calls, their logs, the counts, the search index, the quarantine."""
 
+import copy
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -10,6 +11,7 @@ import msgspec
 
 from callhouse.errors import RecordError
 from callhouse.model import call as calls
+from callhouse.model import hangup
 from callhouse.model import log as log_document
 from callhouse.model.account import Account
 from callhouse.model.call import Call
@@ -28,7 +30,8 @@ COLUMNS = {
 """The column of each field of Call."""
 
 # Parameters are named as the fields of Call, columns as COLUMNS says.
-_WRITTEN = {**COLUMNS, "dest_key": "dest_key", "event_count": "event_count", "arrived": "arrived"}
+_DERIVED = ("dest_key", "cause_code", "event_count", "arrived")
+_WRITTEN = {**COLUMNS, **{field: field for field in _DERIVED}}
 _KNOWN = f"""
 SELECT account_id, id, event_count, {", ".join(COLUMNS.values())} FROM calls
 WHERE account_id = :account_id AND session_id = :session_id
@@ -47,26 +50,53 @@ _DROP = "DELETE FROM calls WHERE account_id = :account_id AND id = :id"
 _DROP_LOG = "DELETE FROM logs WHERE account_id = :account_id AND call_id = :id"
 
 _ANY_WAITING = "SELECT 1 FROM waiting_events LIMIT 1"
+# The large ones are found in an index of their own, so that counting the others reads no event.
 _COUNT_WAITING = """
-SELECT account_id, session_id, count(*) FROM waiting_events
-WHERE account_id = :account_id AND session_id = :session_id GROUP BY account_id, session_id
+SELECT account_id, session_id, count(*), (
+    SELECT coalesce(sum(size), 0) FROM waiting_events
+    WHERE account_id = :account_id AND session_id = :session_id AND size > 2000
+)
+FROM waiting_events WHERE account_id = :account_id AND session_id = :session_id GROUP BY account_id, session_id
 """
+_SMALL = 2_000 + 32
+"""What an event that is not large takes in a log at most; there it may be a little longer than while it waits."""
+
+GROWTH = 6
+"""How many times as long as the record that brought them events may be in a log (1e15 becomes 1000000000000000.0)."""
+
 _WAITING = "SELECT event FROM waiting_events WHERE account_id = :account_id AND session_id = :session_id ORDER BY id"
 _WAIT = """
-INSERT INTO waiting_events (account_id, session_id, identity, timestamp, event)
-VALUES (:account_id, :session_id, :identity, :timestamp, :event)
+INSERT INTO waiting_events (account_id, session_id, identity, timestamp, size, event)
+VALUES (:account_id, :session_id, :identity, :timestamp, :size, :event)
 ON CONFLICT (account_id, session_id, identity) DO NOTHING RETURNING id
 """
 _DONE_WAITING = "DELETE FROM waiting_events WHERE account_id = :account_id AND session_id = :session_id"
 
 _LOG = "SELECT dictionary, document FROM logs WHERE account_id = :account_id AND call_id = :call_id"
+_LOG_SIZE = "SELECT size FROM logs WHERE account_id = :account_id AND call_id = :call_id"
 _PUT_LOG = """
-INSERT INTO logs (call_id, account_id, ended, dictionary, document)
-VALUES (:call_id, :account_id, :ended, :dictionary, :document)
+INSERT INTO logs (call_id, account_id, ended, dictionary, size, document)
+VALUES (:call_id, :account_id, :ended, :dictionary, :size, :document)
 ON CONFLICT (call_id) DO UPDATE
-SET ended = excluded.ended, dictionary = excluded.dictionary, document = excluded.document
+SET ended = excluded.ended, dictionary = excluded.dictionary, size = excluded.size, document = excluded.document
 """
 _MOVE_LOG = "UPDATE logs SET ended = :ended WHERE account_id = :account_id AND call_id = :call_id"
+
+_ADD_ERROR = """
+INSERT INTO call_errors (account_id, session_id, identity, started, dest_key, timestamp, seq, line)
+VALUES (:account_id, :session_id, :identity, :started, :dest_key, :timestamp, :seq, :line)
+ON CONFLICT (account_id, session_id, identity) DO NOTHING RETURNING id
+"""
+_SHOW_ERRORS = """
+UPDATE call_errors SET started = :started, dest_key = :dest_key
+WHERE account_id = :account_id AND session_id = :session_id
+"""
+_DROP_ERROR = """
+DELETE FROM call_errors WHERE account_id = :account_id AND session_id = :session_id AND identity = :identity
+"""
+_KNOWN_ERRORS = """
+SELECT identity, length(line) FROM call_errors WHERE account_id = :account_id AND session_id = :session_id
+"""
 
 _QUARANTINE = """
 INSERT INTO quarantine (account_id, received, source, reason, digest, size, preview, record)
@@ -90,15 +120,21 @@ class _Session:
         "account_id",
         "call",
         "changed",
+        "errors",
         "identities",
+        "late_errors",
         "log",
         "parts",
         "row_id",
         "session_id",
+        "size_at_most",
+        "size_is_exact",
         "stored",
         "stored_events",
         "unsaid",
+        "unsaid_errors",
         "waiting",
+        "waiting_large",
     )
 
     def __init__(self, account_id: int, session_id: str) -> None:
@@ -108,15 +144,33 @@ class _Session:
         self.stored: Call | None = None
         self.stored_events = 0
         self.waiting = 0
+        # Bytes in waiting events that are large.
+        self.waiting_large = 0
         self.call: Call | None = None
         self.parts: list[tuple[Event, ...]] = []
-        # The events of the log that an earlier join of the call's rows told of, when it is joined again.
-        self.unsaid: set[bytes] | None = None
+        self.errors: list[tuple[Event, ...]] = []
+        # The events of the log that an earlier join of the call's rows told of, when it is joined again; of the errors
+        # among them the digests.
+        self.unsaid: set[bytes] = set()
+        self.unsaid_errors: set[bytes] = set()
         # The log as stored, once it was read.
         self.log: list[Event] = []
-        # Known only once the number of events has come near its limit.
+        # Known only once the number of events or their size has come near its limit.
         self.identities: set[bytes] | None = None
+        # Bytes of the log: a bound that is cheap to know, until that has come near the limit.
+        self.size_at_most: int | None = None
+        self.size_is_exact = False
+        # Sizes by identity; known only once errors have come that no log counts.
+        self.late_errors: dict[bytes, int] | None = None
         self.changed = False
+
+    def copy(self) -> "_Session":
+        """The same again, which what happens to the one leaves as it is."""
+        other = copy.copy(self)
+        other.parts, other.errors = [*self.parts], [*self.errors]
+        other.unsaid, other.unsaid_errors = {*self.unsaid}, {*self.unsaid_errors}
+        other.identities = None if self.identities is None else {*self.identities}
+        return other
 
     @property
     def was_complete(self) -> bool:
@@ -130,13 +184,14 @@ class _Session:
 class BatchWriter:
     """Applies one batch within *tx*."""
 
-    def __init__(self, tx: Transaction, codec: LogCodec, *, now: int, max_events: int) -> None:
+    def __init__(self, tx: Transaction, codec: LogCodec, *, now: int, max_events: int, max_log: int) -> None:
         self._tx = tx
         self._codec = codec
         self._now = now
         self._max_events = max_events
+        self._max_log = max_log
         self._sessions: dict[tuple[int, str], _Session] = {}
-        self._horizons: dict[int, tuple[int, int]] = {}
+        self._horizons: dict[int, tuple[int, int, int]] = {}
 
     def write(self, records: Sequence[Record]) -> list[Outcome]:
         """Write all of *records* that can be kept, quarantine the others; an outcome for each, in order.
@@ -161,8 +216,8 @@ class BatchWriter:
             if session is not None:
                 kept[key] = session, outcome
             applied.append((session, outcome, again))
-        self._drop([session for session in self._sessions.values() if session.call is None and session.row_id])
-        self._store([session for session in self._sessions.values() if session.call is not None or session.parts])
+        self._drop([s for s in self._sessions.values() if s.call is None and s.row_id])
+        self._store([s for s in self._sessions.values() if s.call is not None or s.parts or s.errors])
         fragments.put(self._tx, groups, self._now)
         outcomes = [
             msgspec.structs.replace(outcome, repeated=again or not session.changed) if session else outcome
@@ -176,7 +231,7 @@ class BatchWriter:
             return None, Outcome(refusal=str(record.read))
         session = self._sessions[record.account.id, record.read.session_id]
         try:
-            return session, Outcome(expired_events=self._apply(session, record.account, record.read))
+            return session, Outcome(expired_events=self._apply(session, record.account, record.read, len(record.raw)))
         except RecordError as error:
             return None, Outcome(refusal=str(error))
 
@@ -187,38 +242,46 @@ class BatchWriter:
             self._sessions[key] = _Session(*key)
         keys = [session.key for session in self._sessions.values()]
         for account_id, row_id, event_count, *values in self._tx.each(_KNOWN, keys):
-            call = _call(values)
+            call = _call(account_id, values)
             session = self._sessions[account_id, call.session_id]
             session.row_id, session.stored, session.stored_events, session.call = row_id, call, event_count, call
         if self._tx.rows(_ANY_WAITING, {}):
-            for account_id, session_id, waiting in self._tx.each(_COUNT_WAITING, keys):
-                self._sessions[account_id, session_id].waiting = waiting
+            for account_id, session_id, waiting, large in self._tx.each(_COUNT_WAITING, keys):
+                session = self._sessions[account_id, session_id]
+                session.waiting, session.waiting_large = waiting, large
 
     def _rejoin(self, group: Group) -> None:
         """Let what the rows of *group* say replace what those of them that were here before said."""
         account = group.account
-        sessions = {part.session_id: self._sessions[account.id, part.session_id] for part in group.said}
-        sessions.update((part.session_id, self._sessions[account.id, part.session_id]) for part in group.says)
-        before = [(session, session.call, list(session.parts), session.unsaid) for session in sessions.values()]
+        names = dict.fromkeys(part.session_id for part in (*group.said, *group.says))
+        sessions = {name: self._sessions[account.id, name] for name in names}
+        before = {(account.id, name): session.copy() for name, session in sessions.items()}
+        expired = 0
         try:
             for part in group.said:
-                session = sessions[part.session_id]
-                session.unsaid = (session.unsaid or set()) | set(log_document.identities(part.events))
-                if session.call is not None and part.call is not None:
-                    session.call = calls.unsaid(session.call, part.call)
-            expired = sum(self._apply(sessions[part.session_id], account, part) for part in group.says)
+                expired -= self._unsay(sessions[part.session_id], account, part)
+            for part in group.says:
+                expired += self._apply(sessions[part.session_id], account, part, group.size)
         except RecordError as error:
-            for session, session.call, session.parts, session.unsaid in before:
-                session.identities = None
+            self._sessions.update(before)
             group.refuse(str(error))
-            return
-        _, details_since = self._since(account)
-        known = sum(len(p.events) for p in group.said if p.call and p.call.end and p.call.end < details_since)
-        group.expired_events = max(0, expired - known)
+        group.expired_events = max(0, expired)
 
-    def _apply(self, session: _Session, account: Account, part: Part) -> int:
-        """Let *session* take in what *part* says; how many of its events were too old. Raises RecordError."""
-        calls_since, details_since = self._since(account)
+    def _unsay(self, session: _Session, account: Account, part: Part) -> int:
+        """Let *session* forget what *part* told of it; how many of its events had been too old."""
+        events, errors, late = self._in_time(account, session.call, part.events)
+        session.unsaid.update(log_document.identities(part.events))
+        session.unsaid_errors.update(identity for identity, _ in _identified(errors))
+        if session.call is not None and part.call is not None:
+            session.call = calls.unsaid(session.call, part.call)
+        return len(part.events) - len(events) - len(late)
+
+    def _apply(self, session: _Session, account: Account, part: Part, length: int) -> int:
+        """Let *session* take in what *part*, read from *length* bytes, says; how many of its events were too old.
+
+        Raises RecordError.
+        """
+        calls_since, _, _ = self._since(account)
         call = session.call
         if part.call is not None:
             if call is None:
@@ -229,40 +292,86 @@ class BatchWriter:
             if min(instant for instant in (call.start, call.end, self._now) if instant is not None) < calls_since:
                 kept = format_duration(account.retention.calls)
                 raise RecordError(f"the call is older than its retention of {kept}")
-        events = part.events
+        events, errors, late = self._in_time(account, call, part.events)
+        if part.events and not events and not errors and part.call is None:
+            kept = format_duration(account.retention.details)
+            raise RecordError(f"its events are older than their retention of {kept}")
         if events:
-            if call is not None and call.end is not None:
-                events = events if call.end >= details_since else ()
-            else:
-                events = tuple(event for event in events if event.timestamp >= details_since)
-            if not events and part.call is None:
-                kept = format_duration(account.retention.details)
-                raise RecordError(f"its events are older than their retention of {kept}")
+            self._check_log(session, events, GROWTH * length)
+        if late:
+            self._check_late(session, errors)
         if events:
-            self._check_count(session, events)
             session.parts.append(events)
+        if errors:
+            session.errors.append(errors)
         session.call = call
-        return len(part.events) - len(events)
+        return len(part.events) - len(events) - len(late)
 
-    def _since(self, account: Account) -> tuple[int, int]:
-        """The earliest start of a call, and the earliest end of a call with a log, that *account* keeps."""
+    def _in_time(self, account: Account, call: Call | None, events: Sequence[Event]) -> tuple[tuple[Event, ...], ...]:
+        """Of the *events* of *call* those that the log keeps, the errors that are kept, and those of them alone."""
+        _, details_since, sessions_since = self._since(account)
+        start, end = (None, None) if call is None else (call.start, call.end)
+        kept = tuple(e for e in events if (e.timestamp if end is None else end) >= details_since)
+        errors = tuple(
+            e for e in events if e.class_ == "error" and (e.timestamp if start is None else start) >= sessions_since
+        )
+        late = tuple(e for e in errors if (e.timestamp if end is None else end) < details_since)
+        return kept, errors, late
+
+    def _since(self, account: Account) -> tuple[int, int, int]:
+        """The earliest start of a call, end of one with a log, and start of one with errors, that *account* keeps."""
         if account.id not in self._horizons:
-            retention = account.retention
-            self._horizons[account.id] = retention.calls_since(self._now), retention.details_since(self._now)
+            retention, now = account.retention, self._now
+            horizons = retention.calls_since(now), retention.details_since(now), retention.sessions_since(now)
+            self._horizons[account.id] = horizons
         return self._horizons[account.id]
 
-    def _check_count(self, session: _Session, events: tuple[Event, ...]) -> None:
-        # Only when repeats might explain the number are the events themselves compared.
+    def _check_log(self, session: _Session, events: tuple[Event, ...], size: int) -> None:
+        """Raise RecordError when the call's log cannot hold *events* as well, which take *size* bytes at most."""
+        # Only when repeats might explain the number or the size are the events themselves compared.
+        size += self._size_at_most(session)
         if session.identities is None:
             count = session.stored_events + session.waiting + sum(map(len, session.parts)) + len(events)
-            if count <= self._max_events:
+            if count <= self._max_events and size <= self._max_log:
+                session.size_at_most = size
                 return
             session.identities = set(log_document.identities(self._known_events(session)))
             session.identities.update(*map(log_document.identities, session.parts))
-        new = [identity for identity in log_document.identities(events) if identity not in session.identities]
-        if len(session.identities) + len(new) > self._max_events:
+        identified = zip(log_document.identities(events), events, strict=True)
+        new = {identity: event for identity, event in identified if identity not in session.identities}
+        if new and len(session.identities) + len(new) > self._max_events:
             raise RecordError(f"the call has more than {self._max_events} events")
+        if session.size_is_exact or size > self._max_log:
+            if not session.size_is_exact:
+                known = log_document.merge(self._known_events(session), session.parts)
+                session.size_at_most, session.size_is_exact = _packed_size(known), True
+            size = self._size_at_most(session) + _packed_size(new.values())
+            if new and size > self._max_log:
+                raise RecordError(f"the call's log has more than {self._max_log} bytes")
+        session.size_at_most = size
         session.identities.update(new)
+
+    def _check_late(self, session: _Session, errors: tuple[Event, ...]) -> None:
+        """As _check_log for *errors* of which some are not in the log."""
+        if session.late_errors is None:
+            session.late_errors = {
+                bytes(identity): size for identity, size in self._tx.rows(_KNOWN_ERRORS, session.key)
+            }
+        merged = {**session.late_errors, **{identity: len(event.line) for identity, event in _identified(errors)}}
+        if len(merged) > self._max_events:
+            raise RecordError(f"the call has more than {self._max_events} errors")
+        if sum(merged.values()) > self._max_log:
+            raise RecordError(f"the call's errors have more than {self._max_log} characters")
+        session.late_errors = merged
+
+    def _size_at_most(self, session: _Session) -> int:
+        """Bytes of the log of *session* that are surely not exceeded."""
+        if session.size_at_most is None:
+            session.size_at_most = session.waiting_large + session.waiting * _SMALL
+            if session.stored_events:
+                rows = self._tx.rows(_LOG_SIZE, {"account_id": session.account_id, "call_id": session.row_id})
+                session.size_at_most += sum(size for (size,) in rows)
+        return session.size_at_most
 
     def _known_events(self, session: _Session) -> list[Event]:
         """The events of a session that are in the store, but for those that its rows will tell again."""
@@ -273,8 +382,8 @@ class BatchWriter:
         if session.waiting:
             known = known + [_decode_event(event) for (event,) in self._tx.rows(_WAITING, session.key)]
         if session.unsaid:
-            named = zip(log_document.identities(known), known, strict=True)
-            known = [event for identity, event in named if identity not in session.unsaid]
+            identified = zip(log_document.identities(known), known, strict=True)
+            known = [event for identity, event in identified if identity not in session.unsaid]
         return known
 
     def _drop(self, sessions: Sequence[_Session]) -> None:
@@ -285,6 +394,8 @@ class BatchWriter:
         rows = [{"account_id": session.account_id, "id": session.row_id} for session in sessions]
         self._tx.each(_DROP, rows)
         self._tx.each(_DROP_LOG, rows)
+        self._tx.each(_DROP_ERROR, (row for session in sessions for row in _unsaid_errors(session)))
+        self._tx.each(_SHOW_ERRORS, map(_shown, sessions))
         self._tx.forget_words(session.row_id for session in sessions if session.row_id)
         self._count(*sessions)
 
@@ -313,6 +424,11 @@ class BatchWriter:
             session.row_id = row_id
         self._store_logs([s for s in (*inserted, *updated) if (s.account_id, s.session_id) in logs], logs)
         self._tx.each(_MOVE_LOG, _moved_logs(updated))
+        self._tx.each(_SHOW_ERRORS, (_shown(s) for s in (*inserted, *updated) if _errors_moved(s)))
+        self._tx.each(_DROP_ERROR, (row for session in sessions for row in _unsaid_errors(session)))
+        for session in sessions:
+            if session.errors and self._tx.each(_ADD_ERROR, _error_rows(session)):
+                session.changed = True
         self._count(*inserted, *updated)
 
     def _log(self, session: _Session) -> list[Event]:
@@ -326,13 +442,15 @@ class BatchWriter:
             assert session.row_id is not None
             assert session.call is not None
             log = logs[session.account_id, session.session_id]
-            dictionary, document = self._codec.compress(log_document.pack(log))
+            packed = log_document.pack(log)
+            dictionary, document = self._codec.compress(packed)
             rows.append(
                 {
                     "call_id": session.row_id,
                     "account_id": session.account_id,
                     "ended": session.call.end,
                     "dictionary": dictionary,
+                    "size": len(packed),
                     "document": document,
                 }
             )
@@ -343,12 +461,15 @@ class BatchWriter:
         self._tx.each(_DONE_WAITING, (session.key for session in sessions if session.waiting))
 
     def _count(self, *sessions: _Session) -> None:
-        differences: Counter[tuple[int, int]] = Counter()
+        started: Counter[tuple[int, int]] = Counter()
+        ended: Counter[tuple[int, int]] = Counter()
         for session in sessions:
             for call, calls_more in ((session.stored, -1), (session.call, 1)):
-                if call is not None and call.is_complete and call.start is not None:
-                    differences[session.account_id, call.start] += calls_more
-        rollups.add(self._tx, differences)
+                if call is not None and call.start is not None and call.end is not None:
+                    started[session.account_id, call.start] += calls_more
+                    ended[session.account_id, call.end] += calls_more
+        rollups.add(self._tx, started)
+        rollups.add(self._tx, ended, rollups.END)
 
     def _quarantine(self, records: Sequence[Record], outcomes: Sequence[Outcome]) -> None:
         self._tx.each(
@@ -368,6 +489,10 @@ class BatchWriter:
         )
 
 
+def _packed_size(events: Collection[Event]) -> int:
+    return len(log_document.pack(list(events))) if events else 0
+
+
 def _moved_logs(sessions: Iterable[_Session]) -> list[dict[str, Any]]:
     """The logs whose call now ends at another time, which decides when they expire."""
     return [
@@ -377,12 +502,49 @@ def _moved_logs(sessions: Iterable[_Session]) -> list[dict[str, Any]]:
     ]
 
 
+def _identified(events: Sequence[Event]) -> Iterable[tuple[bytes, Event]]:
+    """*events* with a digest of the identity that callhouse.model.log gives each."""
+    for identity, event in zip(log_document.identities(events), events, strict=True):
+        yield hashlib.blake2b(identity, digest_size=16).digest(), event
+
+
 def _waiting_rows(session: _Session) -> Iterable[dict[str, Any]]:
     for part in session.parts:
-        for identity, event in zip(log_document.identities(part), part, strict=True):
-            digest = hashlib.blake2b(identity, digest_size=16).digest()
+        for identity, event in _identified(part):
             encoded = _encode_event(event)
-            yield {**session.key, "identity": digest, "timestamp": event.timestamp, "event": encoded}
+            columns = {"identity": identity, "timestamp": event.timestamp, "size": len(encoded), "event": encoded}
+            yield {**session.key, **columns}
+
+
+def _error_rows(session: _Session) -> Iterable[dict[str, Any]]:
+    shown = _shown(session)
+    for part in session.errors:
+        for identity, event in _identified(part):
+            timestamp, seq = event.position
+            yield {**shown, "identity": identity, "timestamp": timestamp, "seq": seq, "line": event.line}
+
+
+def _unsaid_errors(session: _Session) -> Iterable[dict[str, Any]]:
+    """The errors that the call's rows told of and, joined with more of them, tell of no longer."""
+    told = (
+        {identity for part in session.errors for identity, _ in _identified(part)} if session.unsaid_errors else set()
+    )
+    return ({**session.key, "identity": identity} for identity in session.unsaid_errors - told)
+
+
+def _shown(session: _Session) -> dict[str, Any]:
+    """The errors' key and what they repeat of their call, which shows them once it is complete."""
+    call = session.call
+    if call is None or not call.is_complete:
+        return {**session.key, "started": None, "dest_key": None}
+    return {**session.key, "started": call.start, "dest_key": None if call.dest is None else number_key(call.dest)}
+
+
+def _errors_moved(session: _Session) -> bool:
+    call, stored = session.call, session.stored
+    if call is None or not call.is_complete:
+        return False
+    return stored is None or not stored.is_complete or (stored.start, stored.dest) != (call.start, call.dest)
 
 
 def _row(session: _Session) -> dict[str, Any]:
@@ -396,13 +558,18 @@ def _row(session: _Session) -> dict[str, Any]:
     if call.extra is not None:
         row["extra"] = msgspec.json.encode(call.extra).decode()
     row["account_id"] = session.account_id
+    row["call_uuid"] = call.call_uuid or calls.derived_uuid(session.account_id, call.session_id)
     row["dest_key"] = None if call.dest is None else number_key(call.dest)
+    row["cause_code"] = hangup.cause_code(call)
     row["event_count"] = session.stored_events
     return row
 
 
-def _call(values: Sequence[Any]) -> Call:
+def _call(account_id: int, values: Sequence[Any]) -> Call:
+    """The call as it was sent; what was derived is derived again when it is written."""
     fields = dict(zip(calls.FIELDS, values, strict=True))
+    if fields["call_uuid"] == calls.derived_uuid(account_id, fields["session_id"]):
+        fields["call_uuid"] = None
     for money in ("rate", "amount"):
         if fields[money] is not None:
             fields[money] = Decimal(fields[money])

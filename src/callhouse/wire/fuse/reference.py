@@ -9,18 +9,7 @@ from callhouse.reference import Failures, JsonOrXmlOperation, answers, operation
 from callhouse.wire.fuse.errors import DATABASE, INVALID_CREDENTIALS, METHOD, NO_CALL, ErrorBody
 from callhouse.wire.fuse.schema import AllLogsBody, CallsBody, LogEntryBody
 
-START = "Start of the window in epoch seconds: calls that started at it or later."
-END = "End of the window in epoch seconds: calls that started before it. Must be after start."
 SESSION_ID = "The session id as the sender gave it; percent-encode it (`300060%3B001%3B1529552581`)."
-NUMBER = "Only calls to this number. Spelling does not matter: `+1 (617) 712-3001` and `6177123001` are the same."
-LIMIT = "Most calls to return."
-OFFSET = "Calls to skip, newest first."
-
-# Together the examples are a window that shows calls of today to who tries the page out as it stands.
-SINCE: dict[str, Any] = {"type": "string", "pattern": "^[0-9]{1,11}$", "examples": ["1700000000"]}
-UNTIL: dict[str, Any] = {**SINCE, "examples": ["2000000000"]}
-LIMITS: dict[str, Any] = {"type": "integer", "minimum": 1, "maximum": 10_000, "default": 1_000}
-OFFSETS: dict[str, Any] = {"type": "integer", "minimum": 0, "maximum": 2**53, "default": 0}
 ID: dict[str, Any] = {"type": "string", "minLength": 1, "examples": ["300060;001;1529552581"]}
 
 _BAD_PARAMETER: Failures = {

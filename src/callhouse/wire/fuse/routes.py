@@ -6,44 +6,51 @@ from typing import Annotated, Any
 from urllib.parse import unquote_to_bytes
 
 import msgspec
-from litestar import HttpMethod, Request, route
+from litestar import Request, route
 from litestar.params import PathParameter, QueryParameter
 from litestar.response.base import ASGIResponse
-from litestar.response.streaming import ASGIStreamingResponse
 
 from callhouse.auth import authenticate
 from callhouse.errors import DetailGone, NotFound
 from callhouse.model import log as log_document
 from callhouse.model.account import Account
 from callhouse.model.query import CallQuery, Page
-from callhouse.render import JSON, XML, XML_DECLARATION, ignored_parameters, integer, wants_xml, window
+from callhouse.reference import END, LIMIT, LIMITS, NUMBER, OFFSET, OFFSETS, SINCE, START, UNTIL
+from callhouse.render import (
+    DEFAULT_LIMIT,
+    JSON,
+    MAX_LIMIT,
+    MAX_OFFSET,
+    READ,
+    XML,
+    XML_DECLARATION,
+    ignored_parameters,
+    integer,
+    streamed,
+    wants_xml,
+    whole,
+    window,
+)
 from callhouse.store import Store
-from callhouse.store.calls import CHUNK, SMALL_PAGE
+from callhouse.store.calls import SMALL_PAGE
 from callhouse.store.engine import Row
 from callhouse.wire.fuse import reference, schema
 
-MAX_LIMIT = 10_000
-DEFAULT_LIMIT = 1_000
-MAX_OFFSET = 2**53
 ROWS_WITH_LOGS = 500
 """Calls that are held at a time for an answer with logs: a client that stops reading must not cost much."""
-
-WHOLE_BYTES = 256 * 1024
-"""An answer of no more bytes than this is sent whole, with its length."""
 
 LARGE = 64 * 1024
 """A log of more bytes than this is turned into XML in another thread."""
 
 KNOWN = frozenset({"number", "limit", "offset"})
 NONE_KNOWN: frozenset[str] = frozenset()
-READ = [HttpMethod.GET, HttpMethod.HEAD]
 
-Start = Annotated[str, PathParameter(description=reference.START, schema_extra=reference.SINCE)]
-End = Annotated[str, PathParameter(description=reference.END, schema_extra=reference.UNTIL)]
+Start = Annotated[str, PathParameter(description=START, schema_extra=SINCE)]
+End = Annotated[str, PathParameter(description=END, schema_extra=UNTIL)]
 SessionId = Annotated[str, PathParameter(description=reference.SESSION_ID, schema_extra=reference.ID)]
-Number = Annotated[str | None, QueryParameter(description=reference.NUMBER)]
-Limit = Annotated[str | None, QueryParameter(description=reference.LIMIT, schema_extra=reference.LIMITS)]
-Offset = Annotated[str | None, QueryParameter(description=reference.OFFSET, schema_extra=reference.OFFSETS)]
+Number = Annotated[str | None, QueryParameter(description=NUMBER)]
+Limit = Annotated[str | None, QueryParameter(description=LIMIT, schema_extra=LIMITS)]
+Offset = Annotated[str | None, QueryParameter(description=OFFSET, schema_extra=OFFSETS)]
 
 
 @route("/calls/{start:str}/{end:str}", http_method=READ, **reference.CALLS)
@@ -67,7 +74,7 @@ async def calls(
     async def body() -> AsyncGenerator[bytes, None]:
         yield XML_DECLARATION + b"<result><calls>" if xml else b'{"calls":['
         separator = b""
-        async for rows in _all_rows(store, query, page.rows, CHUNK):
+        async for rows in store.calls.rows_of_page(query, schema.FIELDS, page.rows):
             bodies = schema.call_bodies(rows, details_since)
             if xml:
                 yield "".join(map(schema.call_xml, bodies)).encode()
@@ -76,10 +83,10 @@ async def calls(
                 separator = b","
         yield _end(page.total, xml)
 
-    if _is_whole(page, query) and not xml and len(page.rows) <= SMALL_PAGE:
+    if _iswhole(page, query) and not xml and len(page.rows) <= SMALL_PAGE:
         bodies = schema.call_bodies(page.rows, details_since)
-        return _whole(msgspec.json.encode(schema.CallsBody(bodies, page.total)), headers, JSON)
-    return await _answer(request, body(), headers, xml=xml)
+        return whole(msgspec.json.encode(schema.CallsBody(bodies, page.total)), headers, JSON)
+    return await streamed(request, body(), headers, XML if xml else JSON)
 
 
 @route("/all_logs/{start:str}/{end:str}", http_method=READ, **reference.ALL_LOGS)
@@ -103,7 +110,7 @@ async def all_logs(
     async def body() -> AsyncGenerator[bytes, None]:
         yield XML_DECLARATION + b"<result><calls>" if xml else b'{"calls":['
         separator = b""
-        async for rows in _all_rows(store, query, page.rows, ROWS_WITH_LOGS):
+        async for rows in store.calls.rows_of_page(query, schema.FIELDS, page.rows, ROWS_WITH_LOGS):
             async for pairs in _with_logs(store, account.id, rows, details_since):
                 if xml:
                     yield await asyncio.to_thread(_detailed_xml, pairs)
@@ -116,7 +123,7 @@ async def all_logs(
                     separator = b","
         yield _end(page.total, xml)
 
-    return await _answer(request, body(), headers, xml=xml)
+    return await streamed(request, body(), headers, XML if xml else JSON)
 
 
 # A session id is the sender's own and may hold a slash, hence the type path.
@@ -143,8 +150,8 @@ async def call(
     if wants_xml(request):
         large = len(found.document) > LARGE
         rendered = await asyncio.to_thread(_log_xml, found.document) if large else _log_xml(found.document)
-        return _whole(rendered, headers, XML)
-    return _whole(log_document.entries(found.document), headers, JSON)
+        return whole(rendered, headers, XML)
+    return whole(log_document.entries(found.document), headers, JSON)
 
 
 def _session_as_sent(request: Request[Any, Any, Any]) -> str:
@@ -158,20 +165,13 @@ def _query(
 ) -> CallQuery:
     since, until = window(start, end)
     return CallQuery(
-        account_id=account.id,
+        account_ids=(account.id,),
         since=max(since, account.retention.calls_since(store.clock())),
         until=until,
         number=number or None,
         limit=integer("limit", limit, DEFAULT_LIMIT, 1, MAX_LIMIT),
         offset=integer("offset", offset, 0, 0, MAX_OFFSET),
     )
-
-
-async def _all_rows(store: Store, query: CallQuery, first: list[Row], chunk: int) -> AsyncIterator[list[Row]]:
-    yield first
-    if len(first) == chunk:
-        async for rows in store.calls.rest_of_page(query, schema.FIELDS, first[-1], chunk):
-            yield rows
 
 
 async def _with_logs(
@@ -198,35 +198,6 @@ def _end(total: int, xml: bool) -> bytes:
     return (f"</calls><total_calls>{total}</total_calls></result>" if xml else f'],"total_calls":{total}}}').encode()
 
 
-def _is_whole(page: Page[Row], query: CallQuery) -> bool:
+def _iswhole(page: Page[Row], query: CallQuery) -> bool:
     """Whether the start of the page is all of it."""
     return len(page.rows) == min(query.limit, max(page.total - query.offset, 0))
-
-
-async def _answer(
-    request: Request[Any, Any, Any], body: AsyncGenerator[bytes, None], headers: dict[str, str], *, xml: bool
-) -> ASGIResponse:
-    """*body* with its length when it is short, else as a stream, of which HEAD reads no more than its beginning."""
-    media_type = XML if xml else JSON
-    parts: list[bytes] = []
-    async for part in body:
-        parts.append(part)
-        if sum(map(len, parts)) > WHOLE_BYTES:
-            break
-    else:
-        return _whole(b"".join(parts), headers, media_type)
-    if request.method == HttpMethod.HEAD:
-        await body.aclose()
-        return ASGIStreamingResponse(iterator=iter(()), headers=headers, media_type=media_type)
-    return ASGIStreamingResponse(iterator=_going_on(parts, body), headers=headers, media_type=media_type)
-
-
-async def _going_on(parts: list[bytes], rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield b"".join(parts)
-    parts.clear()
-    async for part in rest:
-        yield part
-
-
-def _whole(body: bytes, headers: dict[str, str], media_type: str) -> ASGIResponse:
-    return ASGIResponse(body=body, headers=headers, media_type=media_type)

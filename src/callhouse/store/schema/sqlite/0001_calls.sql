@@ -19,6 +19,7 @@ CREATE TABLE accounts (
     retention_sessions TEXT,
     retention_plivo    TEXT
 );
+CREATE INDEX accounts_by_parent ON accounts (parent_id) WHERE parent_id IS NOT NULL;
 
 -- A credential is found by its kind and name alone: a sender does not say which account is calling.
 CREATE TABLE credentials (
@@ -50,6 +51,7 @@ CREATE TABLE calls (
     hangup_cause_code      INTEGER,
     hangup_cause_name      TEXT,
     hangup_source          TEXT,
+    cause_code             INTEGER,
     hangup_original_code   TEXT,
     hangup_original_scheme TEXT,
     rate                   TEXT,
@@ -68,11 +70,21 @@ CREATE TABLE calls (
 );
 
 CREATE UNIQUE INDEX calls_by_session ON calls (account_id, session_id);
--- Only complete calls are listed, so only they are in the list's indexes; ties of start are ordered by session_id.
-CREATE INDEX calls_by_start ON calls (account_id, started, session_id) WHERE started IS NOT NULL AND ended IS NOT NULL;
+-- A call that was sent without a uuid has one that is derived from its account and session_id.
+CREATE INDEX calls_by_uuid ON calls (account_id, call_uuid);
+-- Only complete calls are listed, so only they are in the list's indexes; ties of start are ordered by session_id. The
+-- end lets a list of a window of ends skip calls without reading them.
+CREATE INDEX calls_by_start ON calls (account_id, started, session_id, ended)
+    WHERE started IS NOT NULL AND ended IS NOT NULL;
+CREATE INDEX calls_by_end ON calls (account_id, ended, started) WHERE started IS NOT NULL AND ended IS NOT NULL;
+-- The few calls of four hours and more: all others that end in a window started at most four hours before it.
+CREATE INDEX calls_that_are_long ON calls (account_id, ended, started) WHERE ended - started >= 14400000;
 CREATE INDEX calls_by_dest ON calls (account_id, dest_key, started, session_id)
     WHERE started IS NOT NULL AND ended IS NOT NULL;
 CREATE INDEX calls_by_sip_call_id ON calls (account_id, sip_call_id) WHERE sip_call_id IS NOT NULL;
+-- Calls whose log is kept, which may be few beside those of a year; holds all columns that choose and count them.
+CREATE INDEX calls_with_log ON calls (account_id, started, session_id, ended, dest_key, event_count)
+    WHERE started IS NOT NULL AND ended IS NOT NULL AND event_count > 0;
 CREATE INDEX calls_in_progress ON calls (account_id, started) WHERE started IS NULL OR ended IS NULL;
 
 -- How many complete calls started in a bucket of width hours (1, 24 and 768); bucket = started / width.
@@ -84,12 +96,23 @@ CREATE TABLE call_counts (
     PRIMARY KEY (account_id, width, bucket)
 ) WITHOUT ROWID;
 
--- The log of a complete call: callhouse.model.log's document, compressed with the numbered dictionary (0: none).
+-- The same by the hours in which they ended.
+CREATE TABLE end_counts (
+    account_id INTEGER NOT NULL,
+    width      INTEGER NOT NULL,
+    bucket     INTEGER NOT NULL,
+    calls      INTEGER NOT NULL,
+    PRIMARY KEY (account_id, width, bucket)
+) WITHOUT ROWID;
+
+-- The log of a complete call: callhouse.model.log's document, size bytes long, compressed with the numbered dictionary
+-- (0: none).
 CREATE TABLE logs (
     call_id    INTEGER PRIMARY KEY,
     account_id INTEGER NOT NULL,
     ended      INTEGER NOT NULL,
     dictionary INTEGER NOT NULL,
+    size       INTEGER NOT NULL,
     document   BLOB NOT NULL
 );
 CREATE INDEX logs_by_end ON logs (account_id, ended);
@@ -101,9 +124,11 @@ CREATE TABLE waiting_events (
     session_id TEXT NOT NULL,
     identity   BLOB NOT NULL,
     timestamp  INTEGER NOT NULL,
+    size       INTEGER NOT NULL,
     event      BLOB NOT NULL
 );
 CREATE UNIQUE INDEX waiting_events_once ON waiting_events (account_id, session_id, identity);
+CREATE INDEX waiting_events_large ON waiting_events (account_id, session_id, size) WHERE size > 2000;
 CREATE INDEX waiting_events_by_time ON waiting_events (account_id, timestamp);
 
 -- The rows that a call is joined from, for sources that send it in rows: all of a group in one document, compressed
@@ -121,6 +146,24 @@ CREATE TABLE fragments (
 );
 CREATE INDEX fragments_in_progress ON fragments (source, changed) WHERE ended IS NULL;
 CREATE INDEX fragments_by_end ON fragments (account_id, ended) WHERE document IS NOT NULL;
+
+-- The events of class error, which outlive their log. started and dest_key are the call's, once that is complete: until
+-- then they are not shown. seq is -1 where the sender gave none.
+CREATE TABLE call_errors (
+    id         INTEGER PRIMARY KEY AUTOINCREMENT,
+    account_id INTEGER NOT NULL,
+    session_id TEXT NOT NULL,
+    identity   BLOB NOT NULL,
+    started    INTEGER,
+    dest_key   TEXT,
+    timestamp  INTEGER NOT NULL,
+    seq        INTEGER NOT NULL,
+    line       TEXT NOT NULL
+);
+CREATE UNIQUE INDEX call_errors_once ON call_errors (account_id, session_id, identity);
+CREATE INDEX call_errors_by_start ON call_errors (account_id, started, timestamp, session_id, seq, dest_key)
+    WHERE started IS NOT NULL;
+CREATE INDEX call_errors_unshown ON call_errors (account_id, timestamp) WHERE started IS NULL;
 
 -- Dictionaries are never changed: a document names the one it was written with.
 CREATE TABLE dictionaries (

@@ -1,0 +1,178 @@
+"""What the benchmarks of reading share: questions, the measuring of them in three ways, and the report."""
+
+import argparse
+import base64
+import json
+import os
+import platform
+import signal
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+from client import Connection, request_bytes, requests_per_second
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from stand import DAYS, KEEP_ALL, Stand, server, stand
+
+CONNECTIONS = 32
+LOAD_SECONDS = 5.0
+LOAD_ROUNDS = 2
+WARM_UP = 0.1
+"""Rounds before those that count, as a part of them."""
+
+HOW = ("server", "static", "sql")
+out = Console(width=None if sys.stdout.isatty() else 120)
+
+
+@dataclass
+class Case:
+    """A question: its *path*, and *sql*, which does in this process what the server must do in the store."""
+
+    name: str
+    path: str
+    sql: Callable[[], object]
+    rounds: int
+
+    @property
+    def file(self) -> str:
+        return self.name.replace(" ", "-").replace(",", "")
+
+
+@dataclass
+class Benchmark:
+    """What is measured: *cases* gives the questions, of which the first is asked under load too, to a store of *calls*.
+
+    *api* names the credentials. *aims* turns the p50 in ms of each case and the requests a second into aims: each in
+    words, what was measured, and the most that meets it. *keep* is what the store retains.
+    """
+
+    api: str
+    calls: int
+    cases: Callable[[Stand], list[Case]]
+    aims: Callable[[dict[str, dict[str, float]], dict[str, float]], list[tuple[str, float, float]]]
+    keep: tuple[str, ...] = KEEP_ALL
+
+
+def save_answers(asked: Iterable[Case], url: str, login: tuple[str, str], directory: Path) -> dict[str, int]:
+    """Put the server's answer to each case into its file in *directory*; the bytes of each."""
+    sizes = {}
+    for case in asked:
+        answer = httpx.get(url + case.path, auth=login, timeout=60).raise_for_status()
+        (directory / case.file).write_bytes(answer.content)
+        sizes[case.name] = len(answer.content)
+    return sizes
+
+
+def latencies(asked: list[Case], url: str, authorization: str) -> dict[str, dict[str, float]]:
+    """The p50 in ms of each case in each of the ways of HOW, over one connection.
+
+    All take turns, so that whatever else the machine does hits all alike; large answers have turns of their own.
+    """
+    taken: dict[str, dict[str, list[float]]] = {case.name: {how: [] for how in HOW} for case in asked}
+    with closing(Connection(url)) as connection:
+        for rounds in sorted({case.rounds for case in asked}, reverse=True):
+            group = [case for case in asked if case.rounds == rounds]
+            steps = list(_steps(group, connection, url, authorization))
+            warm_up = int(rounds * WARM_UP)
+            title = f"one connection, {len(group)} cases x {rounds} rounds"
+            for turn in track(range(warm_up + rounds), title, console=Console(stderr=True), transient=True):
+                for name, how, step in steps:
+                    began = time.perf_counter()
+                    step()
+                    if turn >= warm_up:
+                        taken[name][how].append(time.perf_counter() - began)
+    return {name: {how: statistics.median(times) * 1000 for how, times in ways.items()} for name, ways in taken.items()}
+
+
+def _steps(group: list[Case], connection: Connection, url: str, authorization: str):
+    for case in group:
+        real = request_bytes(url + case.path, authorization)
+        static = request_bytes(f"{url}/static/{case.file}", authorization)
+        yield case.name, "server", lambda request=real: connection.answer(request)
+        yield case.name, "static", lambda request=static: connection.answer(request)
+        yield case.name, "sql", case.sql
+
+
+def rates(case: Case, url: str, authorization: str) -> dict[str, float]:
+    """Requests a second of the server and of its static answer, in turns."""
+    found: dict[str, list[float]] = {"server": [], "static": []}
+    for turn in range(LOAD_ROUNDS):
+        for how, path in (("server", case.path), ("static", f"/static/{case.file}")):
+            out.print(f"[dim]{CONNECTIONS} connections, {LOAD_SECONDS:.0f} s: {how}, {turn + 1} of {LOAD_ROUNDS}")
+            found[how].append(requests_per_second(url + path, authorization, CONNECTIONS, LOAD_SECONDS))
+    return {how: statistics.median(values) for how, values in found.items()}
+
+
+def report(found: dict, aims: Iterable[tuple[str, float, float]]) -> None:
+    table = Table("", "bytes", "server", "static", "SQL alone", "server / static", "server / SQL", title="p50 in ms")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, p50 in found["p50_ms"].items():
+        server_ms, static, sql = (p50[how] for how in HOW)
+        ratios = (f"{server_ms / static:.2f}", f"{server_ms / sql:.2f}")
+        table.add_row(name, f"{found['bytes'][name]:,}", *(f"{p50[how]:.3f}" for how in HOW), *ratios)
+    out.print(table)
+    rate = found["requests_per_second"]
+    out.print(
+        f"{next(iter(found['p50_ms']))}, {CONNECTIONS} connections: {rate['server']:,.0f} requests/s, "
+        f"static {rate['static']:,.0f} requests/s ({rate['server'] / rate['static']:.2f} of it)\n",
+        highlight=False,
+    )
+    for aim, measured, most in aims:
+        verdict = "[green]met    [/]" if measured <= most else "[red]not met[/]"
+        out.print(f"{verdict}  {aim}: {measured:.2f} (at most {most:g})", highlight=False)
+
+
+def measure(on: Stand, benchmark: Benchmark) -> dict:
+    """Everything, as plain data for report() and for --json."""
+    asked = benchmark.cases(on)
+    login = getattr(on.login, benchmark.api)
+    authorization = "Basic " + base64.b64encode(":".join(login).encode()).decode()
+    with tempfile.TemporaryDirectory() as temporary:
+        answers = Path(temporary)
+        with server(on.data, answers, benchmark.keep) as url:
+            sizes = save_answers(asked, url, login, answers)
+        with server(on.data, answers, benchmark.keep) as url:
+            p50 = latencies(asked, url, authorization)
+            rate = rates(asked[0], url, authorization)
+    return {
+        "calls": on.calls,
+        "days": DAYS,
+        "load_seconds": on.seconds,
+        "bytes_on_disk": on.bytes,
+        "python": platform.python_version(),
+        "bytes": sizes,
+        "p50_ms": p50,
+        "requests_per_second": rate,
+    }
+
+
+def main(benchmark: Benchmark) -> None:
+    parser = argparse.ArgumentParser(description=f"Measure reading through the {benchmark.api.title()} API.")
+    parser.add_argument("--calls", type=int, default=benchmark.calls, help="how many calls the store must hold")
+    parser.add_argument("--data", type=Path, help="directory of the store; used again when it holds enough calls")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="save the results there too")
+    given = parser.parse_args()
+    # SIGTERM too must leave no server behind.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        with tempfile.TemporaryDirectory() as temporary:
+            on, new = stand(given.data or Path(temporary), given.calls, benchmark.keep)
+            if new:
+                out.print(f"Loaded {on.calls:,} calls in {on.seconds:.1f} s ({on.calls / on.seconds:,.0f} calls/s).")
+            load = os.getloadavg()[0]
+            out.print(f"{on.calls:,} calls, {on.bytes:,} bytes on disk; load average {load:.1f}.", highlight=False)
+            found = {"load_average": load, **measure(on, benchmark)}
+        report(found, benchmark.aims(found["p50_ms"], found["requests_per_second"]))
+        if given.json:
+            given.json.write_text(json.dumps(found, indent=2) + "\n")
+    except KeyboardInterrupt:
+        sys.exit(130)

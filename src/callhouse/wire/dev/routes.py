@@ -1,0 +1,212 @@
+"""Paths and parameters → CallQuery → bodies."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from typing import Annotated, Any
+
+from litestar import Request, route
+from litestar.params import PathParameter, QueryParameter
+from litestar.response.base import ASGIResponse
+
+from callhouse.auth import authenticate
+from callhouse.errors import BadParameter, NotFound
+from callhouse.model import log as log_document
+from callhouse.model.account import Account
+from callhouse.model.instant import DAY, SECOND, format_duration
+from callhouse.model.query import CallQuery
+from callhouse.reference import END, LIMIT, LIMITS, NUMBER, OFFSET, OFFSETS, START, UNTIL
+from callhouse.render import (
+    DEFAULT_LIMIT,
+    JSON,
+    MAX_LIMIT,
+    MAX_OFFSET,
+    READ,
+    XML,
+    ignored_parameters,
+    integer,
+    streamed,
+    wants_xml,
+    whole,
+    window,
+)
+from callhouse.store import Store
+from callhouse.store.calls import SMALL_PAGE
+from callhouse.wire.dev import lines, reference, schema
+from callhouse.wire.dev.errors import DemoAccount
+
+GRACE = DAY
+"""How much earlier than its limit a window may begin: a script's year may have 366 days. It shows nothing more."""
+
+LARGE = 64 * 1024
+"""A log of more bytes than this is rendered in another thread."""
+
+KNOWN = frozenset({"number", "limit", "offset"})
+NONE_KNOWN: frozenset[str] = frozenset()
+
+Start = Annotated[str, PathParameter(description=START, schema_extra=reference.SINCE)]
+End = Annotated[str, PathParameter(description=END, schema_extra=UNTIL)]
+LogId = Annotated[str, PathParameter(description=reference.LOG_ID, schema_extra=reference.ID)]
+Number = Annotated[str | None, QueryParameter(description=NUMBER)]
+Limit = Annotated[str | None, QueryParameter(description=LIMIT, schema_extra=LIMITS)]
+Offset = Annotated[str | None, QueryParameter(description=OFFSET, schema_extra=OFFSETS)]
+
+
+@route("/calls/logs/{start:str}/{end:str}", http_method=READ, **reference.LOGS)
+async def logs(
+    request: Request[Any, Any, Any],
+    start: Start,
+    end: End,
+    number: Number = None,
+    limit: Limit = None,
+    offset: Offset = None,
+) -> ASGIResponse:
+    """The calls of a window whose log is kept, newest first."""
+    account = await _account(request)
+    store: Store = request.app.state.store
+    now = store.clock()
+    query = _query(now, account, start, end, number, limit, offset, logged_since=account.retention.details_since(now))
+    page = await store.calls.start_of_page(query, schema.LISTED)
+
+    async def found() -> AsyncIterator[list[schema.LogBody]]:
+        async for rows in store.calls.rows_of_page(query, schema.LISTED, page.rows):
+            yield schema.log_bodies(rows)
+
+    return await _listed(request, "logs", page.total, found())
+
+
+@route("/calls/log/{log_id:str}", http_method=READ, **reference.LOG)
+async def log(request: Request[Any, Any, Any], log_id: LogId) -> ASGIResponse:
+    """One call's log as text."""
+    account = await _account(request)
+    store: Store = request.app.state.store
+    call_id = _log_id(log_id)
+    now = store.clock()
+    fields = ("dest", "src", "direction", "start", "location", "session_id")
+    call = await store.calls.by_id(account.id, call_id, fields, since=account.retention.calls_since(now))
+    [document] = await store.calls.logs(account.id, [call_id], account.retention.details_since(now))
+    if call is None or document is None:
+        raise NotFound
+    xml = wants_xml(request)
+
+    def render() -> bytes:
+        dest, src, direction, began, location, session_id = call
+        text = lines.log_text(log_document.decode_entries(document), session_id, account)
+        result = schema.LogResult(dest or "", src or "", direction, str(began // 1000), location or "", text)
+        body = schema.OneLogBody("success", "", result)
+        return schema.xml_document("log", body) if xml else schema.json(body)
+
+    rendered = await asyncio.to_thread(render) if len(document) > LARGE else render()
+    return whole(rendered, ignored_parameters(request, NONE_KNOWN), XML if xml else JSON)
+
+
+@route("/calls/sessions/{start:str}/{end:str}", http_method=READ, **reference.SESSIONS)
+async def sessions(
+    request: Request[Any, Any, Any],
+    start: Start,
+    end: End,
+    number: Number = None,
+    limit: Limit = None,
+    offset: Offset = None,
+) -> ASGIResponse:
+    """A line for each call of a window, oldest first."""
+    account = await _account(request)
+    store: Store = request.app.state.store
+    query = _query(store.clock(), account, start, end, number, limit, offset, oldest_first=True)
+    page = await store.calls.start_of_page(query, lines.SESSION)
+
+    async def found() -> AsyncIterator[list[str]]:
+        async for rows in store.calls.rows_of_page(query, lines.SESSION, page.rows):
+            if len(rows) > SMALL_PAGE:
+                yield await asyncio.to_thread(lines.session_lines, rows, account)
+            else:
+                yield lines.session_lines(rows, account)
+
+    return await _listed(request, "sessions", page.total, found())
+
+
+@route("/calls/errors/{start:str}/{end:str}", http_method=READ, **reference.ERRORS)
+async def errors(
+    request: Request[Any, Any, Any],
+    start: Start,
+    end: End,
+    number: Number = None,
+    limit: Limit = None,
+    offset: Offset = None,
+) -> ASGIResponse:
+    """A line for each error of the calls of a window, oldest first."""
+    account = await _account(request)
+    store: Store = request.app.state.store
+    query = _query(store.clock(), account, start, end, number, limit, offset)
+    page = await store.errors.page(query)
+
+    async def found() -> AsyncIterator[list[str]]:
+        zone = lines.zone_of(account)
+        left = page.rows
+        while left:
+            rows = await store.errors.read(account.id, left)
+            left = left[len(rows) :]
+            yield [lines.error_line(row, account, zone) for row in rows if row is not None]
+
+    return await _listed(request, "errors", page.total, found())
+
+
+async def _account(request: Request[Any, Any, Any]) -> Account:
+    account = await authenticate(request, "dev")
+    if account.plan == "demo":
+        raise DemoAccount
+    return account
+
+
+def _query(
+    now: int,
+    account: Account,
+    start: str,
+    end: str,
+    number: str | None,
+    limit: str | None,
+    offset: str | None,
+    *,
+    logged_since: int | None = None,
+    oldest_first: bool = False,
+) -> CallQuery:
+    since, until = window(start, end)
+    earliest = account.retention.sessions_since(now)
+    if since < earliest - GRACE:
+        kept = format_duration(account.retention.sessions)
+        raise BadParameter("start", start, f"a time within the last {kept}: {earliest // SECOND} or later")
+    return CallQuery(
+        account_ids=(account.id,),
+        since=max(since, earliest),
+        until=until,
+        number=number or None,
+        limit=integer("limit", limit, DEFAULT_LIMIT, 1, MAX_LIMIT),
+        offset=integer("offset", offset, 0, 0, MAX_OFFSET),
+        logged_since=logged_since,
+        oldest_first=oldest_first,
+    )
+
+
+def _log_id(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > 18:
+        raise BadParameter("log_id", text, "the whole number that the list of logs shows")
+    return int(text)
+
+
+async def _listed(
+    request: Request[Any, Any, Any],
+    service: str,
+    total: int,
+    found: AsyncIterator[Sequence[schema.LogBody] | Sequence[str]],
+) -> ASGIResponse:
+    xml = wants_xml(request)
+
+    async def body() -> AsyncGenerator[bytes, None]:
+        yield schema.opening(service, total, xml=xml)
+        separator = b""
+        async for bodies in found:
+            if bodies:
+                yield separator + schema.members(service, bodies, xml=xml)
+                separator = b"" if xml else b","
+        yield schema.closing(service, xml=xml)
+
+    return await streamed(request, body(), ignored_parameters(request, KNOWN), XML if xml else JSON)

@@ -1,0 +1,15 @@
+"""The bodies of the tiny API."""
+
+import msgspec
+
+
+class Steps(msgspec.Struct):
+    """How many."""
+
+    n: int
+
+
+class ErrorBody(msgspec.Struct):
+    """Every failure of this API."""
+
+    oops: str
