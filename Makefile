@@ -26,6 +26,7 @@ check: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/fuse_reads.py
 	$(BIN)/python benchmarks/plivo_reads.py
+	$(BIN)/python benchmarks/sources.py
 
 $(INSTALLED): pyproject.toml
 	$(PYTHON) scripts/install.py $(VENV)
