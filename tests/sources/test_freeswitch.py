@@ -125,6 +125,7 @@ def test_xml_that_is_none_is_read_as_far_as_it_goes(broken):
         (xml({**VARIABLES, "start_uepoch": "0"}), "when the leg began"),
         (xml({**VARIABLES, "end_uepoch": "0"}), "when the leg ended"),
         (xml({"uuid": "u", "start_stamp": "yesterday", "end_epoch": "1795213960"}), "start_stamp is 'yesterday'"),
+        (xml({"uuid": "u", "start_stamp": "9999-12-31 23:59:59", "end_epoch": "1795213960"}), "start_stamp is '9999"),
         (b'{"variables": []}', "no variables"),
         (b"[" * 100_000, "csv_template"),
     ],

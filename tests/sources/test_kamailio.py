@@ -77,6 +77,7 @@ def test_a_reason_header_gives_its_cause_of_q850(header, code):
         ({**RECORD, "call_id": 7.5, "start_time": ""}, "has no start_time"),
         ({**RECORD, "end_time": ""}, "neither final_time nor end_time"),
         ({**RECORD, "answer_time": "soon"}, "answer_time is 'soon'"),
+        ({**RECORD, "end_time": "9999-12-31 23:59:59"}, "end_time is '9999"),
         ({**RECORD, "start_time": "1795213752988"}, "start_time is '1795213752988'"),
         ("{", "no JSON object"),
         ("", "row of 14 columns"),

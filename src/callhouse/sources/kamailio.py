@@ -283,7 +283,7 @@ def _instant(name: str, text: str, zone: tzinfo) -> int:
         instant = int(when.replace(tzinfo=when.tzinfo or zone).timestamp() * SECOND)
     except (ValueError, OverflowError):
         instant = -1
-    if instant < 0:
+    if not 0 <= instant < MAX_SECONDS * SECOND:
         raise RecordError(f"{name} is {shortened(text)!r}: epoch seconds or a time expected")
     return instant
 

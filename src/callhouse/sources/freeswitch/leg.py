@@ -122,12 +122,12 @@ def _instant(variables: Variables, name: str, profile_time: Any, zone: tzinfo) -
         return None
     try:
         when = datetime.fromisoformat(stamp)
-    except ValueError:
-        raise RecordError(
-            f"{name}_stamp is {shortened(stamp)!r}: a time such as 2026-11-20 22:32:38 expected"
-        ) from None
-    # The year 1 lies outside what some zones can convert.
-    return max(0, int(when.replace(tzinfo=when.tzinfo or zone).timestamp() * SECOND)) if when.year > 1970 else None
+        seconds = when.replace(tzinfo=when.tzinfo or zone).timestamp()
+    except (ValueError, OverflowError):
+        seconds = MAX_SECONDS
+    if seconds >= MAX_SECONDS:
+        raise RecordError(f"{name}_stamp is {shortened(stamp)!r}: a time such as 2026-11-20 22:32:38 expected")
+    return int(seconds * SECOND) if seconds > 0 else None
 
 
 def _parent(variables: Variables, caller: Mapping[str, Any]) -> str | None:
