@@ -26,10 +26,13 @@ check: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/fuse_reads.py
 	$(BIN)/python benchmarks/plivo_reads.py
+	$(BIN)/python benchmarks/sources.py
 
 $(INSTALLED): pyproject.toml
 	$(PYTHON) scripts/install.py $(VENV)
 	touch $@
 
 debian-packages:
-	sh scripts/debian-packages.sh php:php-cli curl:curl chromium:chromium php-curl:php-curl php-xml:php-xml node:nodejs npm:npm
+	sh scripts/debian-packages.sh php:php-cli curl:curl chromium:chromium php-curl:php-curl php-xml:php-xml node:nodejs npm:npm \
+		kamailio:kamailio sipp:sip-tester sqlite3:sqlite3 kamailio-acc_json:kamailio-extra-modules \
+		kamailio-http_client:kamailio-utils-modules kamailio-db_sqlite:kamailio-sqlite-modules

@@ -1,12 +1,16 @@
 #!/bin/sh
-# Install Debian packages that are missing. Arguments: command:package, or for a module of PHP, php-module:package.
+# Install Debian packages that are missing. Arguments: command:package, for a module of PHP php-module:package, and for
+# one of Kamailio kamailio-module:package.
 set -eu
 missing=""
 for pair in "$@"; do
     package=${pair#*:}
+    module=${pair%%:*}
+    module=${module#kamailio-}
     case ${pair%%:*} in
         php-curl) php -m 2>/dev/null | grep -qx curl || missing="$missing $package" ;;
         php-xml) php -m 2>/dev/null | grep -qx SimpleXML || missing="$missing $package" ;;
+        kamailio-*) ls /usr/lib/*/kamailio/modules/"$module".so 2>/dev/null | grep -q . || missing="$missing $package" ;;
         *) command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing $package" ;;
     esac
 done

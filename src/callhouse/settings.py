@@ -3,15 +3,18 @@
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import msgspec
 
+from callhouse import sources
+from callhouse.discovery import discover
 from callhouse.errors import SettingsError
 from callhouse.ingest.limits import IngestLimits
 from callhouse.model.account import Retention
 from callhouse.model.instant import format_duration, parse_duration
 from callhouse.observability import LogFormat, LogLevel
+from callhouse.sources import Source
 from callhouse.wire.plivo.limits import PlivoLimits
 
 ENVIRONMENT_PREFIX = "CALLHOUSE_"
@@ -59,7 +62,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     ingest: IngestLimits = IngestLimits()
     plivo: PlivoLimits = PlivoLimits()
     log: LogSettings = LogSettings()
+    sources: Mapping[str, msgspec.Struct] = {}
+    """The options of each source that has any, by its name."""
 
+
+_SOURCES = {
+    source.name: (source, type(source.options)) for source in discover(sources, Source) if source.options is not None
+}
 
 HELP = {
     "server.host": "Address to listen on.",
@@ -80,6 +89,11 @@ HELP = {
     "plivo.max_limit": "Calls on one page of the Plivo API at most; its documentation says 20.",
     "log.format": "`json`, `console`, or `auto`: console on a terminal.",
     "log.level": "`debug`, `info`, `warning` or `error`; `info` logs each request.",
+    **{
+        f"sources.{name}.{field.name}": field.type.__metadata__[0].description
+        for name, (_, options) in _SOURCES.items()
+        for field in msgspec.structs.fields(options)
+    },
 }
 """What each setting is; docs/settings.md is made of it."""
 
@@ -106,13 +120,26 @@ def load(file: Path | None, environment: Mapping[str, str], flags: Mapping[str, 
             _choose(chosen, variables.get(variable, variable), text, variable)
     for key, text in flags.items():
         _choose(chosen, key, text, "command line")
+    values = {key: _checked(key, value, origin) for key, (value, origin) in chosen.items()}
     tree: dict[str, dict[str, Any]] = {}
-    for key, (value, origin) in chosen.items():
-        section, _, name = key.partition(".")
-        tree.setdefault(section, {})[name] = _checked(key, value, origin)
-    settings = msgspec.convert(tree, Settings)
+    for key, value in values.items():
+        section, _, name = key.rpartition(".")
+        tree.setdefault(section, {})[name] = value
+    options = {
+        name: _options(source, msgspec.convert(tree.pop(f"sources.{name}"), kind))
+        for name, (source, kind) in _SOURCES.items()
+    }
+    settings = msgspec.structs.replace(msgspec.convert(tree, Settings), sources=options)
     settings.retention.parsed()
-    return settings, [InForce(key, str(tree[s][n]), o) for key, (_, o) in chosen.items() for s, n in [key.split(".")]]
+    return settings, [InForce(key, str(values[key]), origin) for key, (_, origin) in chosen.items()]
+
+
+def _options(source: Source, options: msgspec.Struct) -> msgspec.Struct:
+    try:
+        source.readers_with(options)
+    except ValueError as error:
+        raise SettingsError(f"sources.{source.name}.{error}.") from None
+    return options
 
 
 def variable_of(key: str) -> str:
@@ -151,9 +178,11 @@ def document() -> str:
 
 
 def _fields() -> Iterator[tuple[str, Any, Any]]:
-    for section in msgspec.structs.fields(Settings):
-        for field in msgspec.structs.fields(section.type):
-            yield f"{section.name}.{field.name}", field.default, field.type
+    sections = {section.name: section.type for section in msgspec.structs.fields(Settings) if section.name != "sources"}
+    sections |= {f"sources.{name}": kind for name, (_, kind) in _SOURCES.items()}
+    for section, kind in sections.items():
+        for field in msgspec.structs.fields(kind):
+            yield f"{section}.{field.name}", field.default, field.type
 
 
 def _file_values(file: Path | None) -> Iterator[tuple[str, Any]]:
@@ -169,7 +198,10 @@ def _file_values(file: Path | None) -> Iterator[tuple[str, Any]]:
         if not isinstance(values, dict):
             raise SettingsError(f"{file}: {section} stands outside any section; known keys are {_known()}.")
         for name, value in values.items():
-            yield f"{section}.{name}", value
+            if section == "sources" and isinstance(value, dict):
+                yield from ((f"sources.{name}.{key}", option) for key, option in value.items())
+            else:
+                yield f"{section}.{name}", value
 
 
 def _choose(chosen: dict[str, tuple[Any, str]], key: str, value: Any, origin: str) -> None:
@@ -183,13 +215,22 @@ def _checked(key: str, value: Any, origin: str) -> Any:
     try:
         converted = msgspec.convert(value, kind, strict=False)
     except msgspec.ValidationError:
-        expected = "one of " + ", ".join(get_args(kind)) if get_origin(kind) is Literal else f"{kind.__name__} expected"
+        expected = (
+            "one of " + ", ".join(get_args(kind))
+            if get_origin(kind) is Literal
+            else f"{_plain(kind).__name__} expected"
+        )
         raise SettingsError(f"{key} is {value!r} ({origin}): {expected}.") from None
     if isinstance(converted, int) and (converted < 0 or (converted == 0 and key != "server.port")):
         raise SettingsError(f"{key} is {value!r} ({origin}): a positive number expected.")
     if key == "server.port" and converted > 65_535:
         raise SettingsError(f"{key} is {value!r} ({origin}): a port number up to 65535 expected.")
     return converted
+
+
+def _plain(kind: Any) -> Any:
+    """A type without the Meta that describes it."""
+    return get_args(kind)[0] if get_origin(kind) is Annotated else kind
 
 
 def _known() -> str:

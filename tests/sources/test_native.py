@@ -49,6 +49,7 @@ def test_a_call_record_fills_every_field_of_the_model():
         "application_version": "1.0",
         "location": "Boston",
         "channel": "26",
+        "sip_call_id": "1-457@192.0.2.1",
     }
     call = read({**given_fields, "x-carrier": {"z": 1, "a": [True]}}).call
     assert call == Call(

@@ -27,9 +27,8 @@ from callhouse.cli.context import (
     settings,
 )
 from callhouse.errors import CallhouseError
-from callhouse.ingest.pump import Pump, readers
+from callhouse.ingest.pump import Pump, Reader, readers
 from callhouse.settings import Settings
-from callhouse.sources import ReadRecord
 from callhouse.store import Store
 from callhouse.store.quarantine import PREVIEW_CHARACTERS, Quarantined
 
@@ -144,7 +143,7 @@ def replay(
 
     async def work() -> Replayed:
         async with _opened(in_force, account) as store:
-            pump, known = Pump(store, in_force.ingest), readers()
+            pump, known = Pump(store, in_force.ingest), readers(in_force.sources)
             result = Replayed(0, {})
             total = len(ids or []) or await store.quarantine.count(account)
             with Progress("Replaying", BarColumn(), MofNCompleteColumn(), console=err, transient=True) as progress:
@@ -165,15 +164,15 @@ def replay(
         raise typer.Exit(1)
 
 
-async def _replay(store: Store, pump: Pump, entry: Quarantined, read: ReadRecord | None, result: Replayed) -> None:
-    if read is None:
+async def _replay(store: Store, pump: Pump, entry: Quarantined, reader: Reader | None, result: Replayed) -> None:
+    if reader is None:
         result.still_refused[entry.id] = f"no source reads /ingest/{entry.source} any more"
         return
     record = await store.quarantine.record(entry.id)
     if record is None:
         # Another command was quicker, or it has expired.
         return
-    outcome = await pump.replay(entry, record, await store.accounts.get(entry.account_id), read)
+    outcome = await pump.replay(entry, record, await store.accounts.get(entry.account_id), reader.read)
     if outcome.refusal is None:
         result.accepted += 1
     else:

@@ -1,4 +1,4 @@
-"""``callhouse search``: calls by the words of their logs."""
+"""``callhouse search``: calls by the words of their logs, or by their SIP Call-ID."""
 
 from typing import Annotated
 
@@ -27,10 +27,14 @@ from callhouse.store.calls import FoundCall
 
 
 def search(
-    words: Annotated[
-        list[str], typer.Argument(help="Words that the log must hold, all of them; case does not matter.")
-    ],
     account: Annotated[int, typer.Option("--account", metavar="ID", max=LARGEST_ID, help="Whose calls.")],
+    words: Annotated[
+        list[str] | None, typer.Argument(help="Words that the log must hold, all of them; case does not matter.")
+    ] = None,
+    sip_call_id: Annotated[
+        str | None,
+        typer.Option("--sip-call-id", metavar="CALL-ID", help="Instead of words: what all switches called the call."),
+    ] = None,
     last: Annotated[str, typer.Option(metavar="DURATION", help="How far back the calls may have started.")] = "forever",
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="Most calls to show, the newest first.")] = 20,
     data: Data = None,
@@ -38,7 +42,7 @@ def search(
     chosen: Set = None,
     as_json: Json = False,
 ) -> None:
-    """Find calls by words that their logs hold.
+    """Find calls by words that their logs hold, or by the Call-ID that several switches have in common.
 
     Example: `callhouse search --account 1 --last 1d goodbye`
     """
@@ -46,7 +50,9 @@ def search(
         reach = parse_duration(last)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--last") from None
-    if not any(character.isalnum() for word in words for character in word):
+    if (sip_call_id is None) == (not words):
+        raise typer.BadParameter("give words, or --sip-call-id.", param_hint="WORDS")
+    if words and not any(character.isalnum() for word in words for character in word):
         raise typer.BadParameter("letters or digits expected.", param_hint="WORDS")
     in_force, _ = settings(config, data, chosen)
 
@@ -55,7 +61,9 @@ def search(
             kept = (await store.accounts.get(account)).retention
             since = kept.calls_since(now()) if reach is None else max(now() - reach, kept.calls_since(now()))
             query = CallQuery(account_ids=(account,), since=since, until=now() + YEAR, limit=limit)
-            return await store.calls.search(query, words, kept.details_since(now()))
+            if sip_call_id is not None:
+                return await store.calls.of_sip_call(query, sip_call_id)
+            return await store.calls.search(query, words or [], kept.details_since(now()))
 
     found = run(work())
     if as_json:
@@ -63,6 +71,7 @@ def search(
             [{**msgspec.structs.asdict(call), "start": call.start / 1000, "end": call.end / 1000} for call in found]
         )
         return
+    nothing = "No call's log holds all these words." if sip_call_id is None else "No call has this Call-ID."
     table = Table("start", "session", "from", "to", "application", "seconds")
     for call in found:
         length = f"{(call.end - call.start) / 1000:.0f}"
@@ -74,4 +83,4 @@ def search(
             plain(call.application_name or ""),
             length,
         )
-    out.print(table if found else "No call's log holds all these words.")
+    out.print(table if found else nothing)

@@ -13,6 +13,7 @@ import zstandard
 from litestar import Request
 
 from callhouse.errors import TooLarge, Unreadable
+from callhouse.sources import Split
 
 _NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines")
 _LARGEST_WINDOW = 2**27
@@ -137,12 +138,14 @@ def _too_large(limit: int) -> TooLarge:
     return TooLarge(f"The body has more than {limit} bytes after decompression; send it in parts.")
 
 
-def split(body: bytes, content_type: str, max_records: int) -> list[bytes]:
-    """The records of *body*: one JSON object, the members of a JSON array, or the lines of NDJSON.
+def split(body: bytes, content_type: str, max_records: int, by: Split | None = None) -> list[bytes]:
+    """The records of *body* as *by* cuts it; else one JSON object, the members of a JSON array, or the lines of NDJSON.
 
     Raises Unreadable when there is nothing that could be a record, and TooLarge when there are too many.
     """
-    records = _records(body, content_type, max_records)
+    records = _records(body, content_type, max_records) if by is None else list(islice(by(body), max_records + 1))
+    if by is not None and not records:
+        raise Unreadable("The body is empty.")
     if len(records) > max_records:
         raise TooLarge(f"The body has more than {max_records} records; send it in parts.")
     return records
@@ -161,11 +164,12 @@ def _records(body: bytes, content_type: str, max_records: int) -> list[bytes]:
         # Scripts forget the content type; lines of objects can be nothing else than NDJSON.
         first, _, rest = body.partition(b"\n")
         may_be_lines = rest and (first.rstrip().endswith(b"}") or b"\n{" in body)
-        return _lines(body) if may_be_lines and not _is_whole(body) else [body]
+        return _lines(body) if may_be_lines and not is_json(body) else [body]
     raise Unreadable("The body is neither a JSON object, a JSON array nor NDJSON.")
 
 
-def _is_whole(body: bytes) -> bool:
+def is_json(body: bytes) -> bool:
+    """Whether *body* is one JSON value from its first byte to its last."""
     try:
         _is_json(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):

@@ -1,19 +1,20 @@
 """Records in, outcomes out: the way from a source's reader to the store, over HTTP or from the quarantine."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import msgspec
 
 from callhouse import sources
 from callhouse.discovery import discover
-from callhouse.errors import RecordError
+from callhouse.errors import RecordError, Unreadable
 from callhouse.ingest import body as bodies
 from callhouse.ingest.limits import IngestLimits
 from callhouse.model.account import Account
-from callhouse.model.record import Outcome, Part, Record
+from callhouse.model.record import Fragment, Outcome, Part, Record
 from callhouse.observability import EXPIRED_EVENTS, INGESTED, QUEUE_DEPTH
-from callhouse.sources import ReadRecord, Source
+from callhouse.sources import ReadRecord, Source, Split
 from callhouse.store import Store
 from callhouse.store.quarantine import Quarantined
 
@@ -46,6 +47,14 @@ class Sent(msgspec.Struct):
     content_encoding: str
 
 
+@dataclass(frozen=True)
+class Reader:
+    """How a route's bodies are cut into records and its records are read, as Source says."""
+
+    read: ReadRecord
+    split: Split | None
+
+
 class Pump:
     """Reads what is sent with the reader of its route and hands it to the store."""
 
@@ -57,7 +66,7 @@ class Pump:
     def limits(self) -> IngestLimits:
         return self._limits
 
-    async def take(self, sent: Sent, account: Account, route: str, read: ReadRecord) -> Reply:
+    async def take(self, sent: Sent, account: Account, route: str, reader: Reader) -> Reply:
         """Keep what can be kept of *sent*; the reply tells once all of it is on disk.
 
         Raises Unreadable, TooLarge, Busy or StoreUnavailable; then nothing of it need have been kept, and sending it
@@ -66,10 +75,15 @@ class Pump:
 
         def work() -> list[Record]:
             decoded = bodies.decode(sent.body, sent.content_encoding, self._limits.max_body)
-            return [
-                Record(account=account, source=route, raw=raw, read=self._part(raw, read))
-                for raw in bodies.split(decoded, sent.content_type, self._limits.max_records)
+            found = [
+                Record(account=account, source=route, raw=raw, read=self._part(raw, reader.read))
+                for raw in bodies.split(decoded, sent.content_type, self._limits.max_records, reader.split)
             ]
+            reasons = [record.read for record in found if isinstance(record.read, str)]
+            all_refused = found and len(reasons) == len(found) and reader.split is None
+            if all_refused and not any(bodies.is_json(record.raw) for record in found):
+                raise Unreadable(f"Nothing in the body could be read. Its first record {reasons[0]}.")
+            return found
 
         records = await asyncio.to_thread(work) if len(sent.body) > LARGE or sent.content_encoding else work()
         QUEUE_DEPTH.set(self._store.waiting + len(records))
@@ -77,7 +91,7 @@ class Pump:
         QUEUE_DEPTH.set(self._store.waiting)
         return _reply(route, outcomes)
 
-    def _part(self, raw: bytes, read: ReadRecord) -> Part | str:
+    def _part(self, raw: bytes, read: ReadRecord) -> Part | Fragment | str:
         if len(raw) > self._limits.max_record:
             return f"has more than {self._limits.max_record} bytes"
         try:
@@ -91,9 +105,13 @@ class Pump:
         return await self._store.replay(record, entry.id)
 
 
-def readers() -> dict[str, ReadRecord]:
-    """The reader of each route below ``/ingest/``."""
-    return {route: read for source in discover(sources, Source) for route, read in source.readers.items()}
+def readers(options: Mapping[str, msgspec.Struct]) -> dict[str, Reader]:
+    """The reader of each route below ``/ingest/``, under the *options* of the sources that are named there."""
+    return {
+        route: Reader(read, source.split)
+        for source in discover(sources, Source)
+        for route, read in source.readers_with(options.get(source.name)).items()
+    }
 
 
 def _reply(route: str, outcomes: Sequence[Outcome]) -> Reply:

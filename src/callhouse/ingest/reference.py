@@ -1,7 +1,7 @@
 """What the API reference says of the ingest routes."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -37,6 +37,7 @@ _FIELDS = {
     "timestamp": _INSTANT,
     "seq": "Puts events of one instant in order.",
     "line": "The event in words.",
+    "sip_call_id": "The Call-ID of the leg's SIP dialog, by which the records of several switches are found together.",
     "data": "Any JSON object: its keys, their order and their types survive unchanged.",
 }
 _KINDS = {
@@ -52,6 +53,8 @@ class _Text:
     description: str
     record: str
     example: Callable[[int], dict[str, Any]]
+    forms: Mapping[str, Schema] | None = None
+    """The other content types, instead of NDJSON."""
 
 
 def _call(now: int) -> dict[str, Any]:
@@ -80,6 +83,59 @@ def _events(now: int) -> dict[str, Any]:
     }
 
 
+def _freeswitch(now: int) -> dict[str, Any]:
+    return {
+        "channel_data": {"direction": "inbound"},
+        "variables": {
+            "uuid": "28277e8a-a3df-4315-90e8-c0a60ad39e39",
+            "sip_from_user": "2125551234",
+            "sip_req_user": "8009957586",
+            "sip_call_id": "1-457@192.0.2.1",
+            "start_uepoch": str((now - 66) * 1_000_000),
+            "answer_uepoch": str((now - 65) * 1_000_000),
+            "end_uepoch": str(now * 1_000_000),
+            "hangup_cause": "NORMAL_CLEARING",
+            "sip_hangup_disposition": "recv_bye",
+        },
+    }
+
+
+def _kamailio(now: int) -> dict[str, Any]:
+    return {
+        "call_id": "1-457@192.0.2.1",
+        "direction": "inbound",
+        "from_user": "2125551234",
+        "dialed_user": "8009957586",
+        "start_time": f"{now - 66}.250",
+        "answer_time": f"{now - 65}.123456",
+        "end_time": f"{now}.500",
+        "sip_code": "200",
+        "sip_reason": "OK",
+        "hangup_side": "caller",
+    }
+
+
+def _asterisk(now: int) -> dict[str, Any]:
+    return {
+        "src": "2125551234",
+        "dst": "8009957586",
+        "dcontext": "from-trunk",
+        "clid": '"Ann" <2125551234>',
+        "channel": "PJSIP/trunk-00000001",
+        "dstchannel": "PJSIP/200-00000002",
+        "lastapp": "Dial",
+        "lastdata": "PJSIP/200,20",
+        "start": now - 66.25,
+        "answer": now - 60.5,
+        "end": now,
+        "disposition": "ANSWERED",
+        "uniqueid": f"pbx1-{now - 66}.1",
+        "linkedid": f"pbx1-{now - 66}.1",
+        "sequence": 1,
+        "sip_call_id": "1-457@192.0.2.1",
+    }
+
+
 _TEXT = {
     "calls": _Text(
         "Send calls",
@@ -94,6 +150,49 @@ _TEXT = {
         "until the call has ended and are then its log.",
         "NativeEvents",
         _events,
+    ),
+    "freeswitch": _Text(
+        "Send legs from FreeSWITCH",
+        "What mod_json_cdr and mod_xml_cdr post under any of their settings, whatever the content type says, or rows "
+        "of mod_cdr_csv. Each leg is a call; a leg that another one made names that as its parent. A body that cannot "
+        "be read is quarantined as it came, and answered with 200, because FreeSWITCH would only send it again.",
+        "",
+        _freeswitch,
+        {
+            "text/xml": Schema(type=OpenAPIType.STRING, description="A record of mod_xml_cdr.", pattern=r"\S"),
+            "application/x-www-form-urlencoded": Schema(
+                type=OpenAPIType.OBJECT,
+                properties={"cdr": Schema(type=OpenAPIType.STRING, description="JSON or XML, maybe in base64.")},
+            ),
+        },
+    ),
+    "asterisk": _Text(
+        "Send rows from Asterisk",
+        "Rows of CDR and CEL files as cdr_csv, cdr_custom, cel_custom and the database back ends write them: CSV with "
+        "or without a header line, or lines of JSON. All rows that have come of a call are joined, in whatever order "
+        "and however often they come. A call is complete when its own CDR or its LINKEDID_END has come; until then it "
+        "is in progress. A leg that a call dialled is a call that names it as its parent.",
+        "",
+        _asterisk,
+        {
+            "text/csv": Schema(
+                type=OpenAPIType.STRING, description="Rows, below their header line if the file has one.", pattern=r"\S"
+            )
+        },
+    ),
+    "kamailio": _Text(
+        "Send calls from Kamailio",
+        "What acc_json posts, its members named as the settings `sources.kamailio` say, or rows of the tables acc and "
+        "missed_calls as CSV. A body that cannot be read is quarantined as it came, and answered with 200.",
+        "",
+        _kamailio,
+        {
+            "text/csv": Schema(
+                type=OpenAPIType.STRING,
+                description="Rows below a line with the names of their columns.",
+                pattern=r"\S",
+            )
+        },
     ),
 }
 _REPLY = (
@@ -140,18 +239,21 @@ def _readable(schema: dict[str, Any], description: str | None) -> dict[str, Any]
 
 
 def _request_body(text: _Text) -> RequestBody:
-    record = Reference(ref=_COMPONENT + text.record) if text.record else Schema(type=OpenAPIType.OBJECT)
-    one_or_more = Schema(one_of=[record, Schema(type=OpenAPIType.ARRAY, items=record)])
     # An example of today: the server refuses what is older than its retention, and this one is there to be tried.
     example = text.example(int(time.time()))
-    line = msgspec.json.encode(example).decode() + "\n"
-    # Not an example: schemathesis stops at an example of a media type that it does not know.
-    lines = Schema(type=OpenAPIType.STRING, description="One record in each line.", default=line)
+    if text.forms is None:
+        line = msgspec.json.encode(example).decode() + "\n"
+        # Not an example: schemathesis stops at an example of a media type that it does not know.
+        forms = {NDJSON: Schema(type=OpenAPIType.STRING, description="One record in each line.", default=line)}
+        record = Reference(ref=_COMPONENT + text.record) if text.record else Schema(type=OpenAPIType.OBJECT)
+        shape = Schema(one_of=[record, Schema(type=OpenAPIType.ARRAY, items=record)])
+    else:
+        forms, shape = dict(text.forms), Schema(type=OpenAPIType.OBJECT)
     return RequestBody(
         description="Compressed with gzip or zstd if the header `Content-Encoding` says so.",
         content={
-            JSON: OpenAPIMediaType(schema=one_or_more, example=example),
-            NDJSON: OpenAPIMediaType(schema=lines),
+            JSON: OpenAPIMediaType(schema=shape, example=example),
+            **{media_type: OpenAPIMediaType(schema=schema) for media_type, schema in forms.items()},
         },
         required=True,
     )

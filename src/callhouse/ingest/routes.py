@@ -1,5 +1,6 @@
 """``POST /ingest/{route}``: a route for each reader of each source."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -20,9 +21,8 @@ from callhouse.errors import (
     matching,
 )
 from callhouse.ingest import body, reference
-from callhouse.ingest.pump import Pump, Sent, readers
+from callhouse.ingest.pump import Pump, Reader, Sent, readers
 from callhouse.render import JSON
-from callhouse.sources import ReadRecord
 
 PATH = "/ingest"
 
@@ -47,12 +47,12 @@ class ErrorBody(msgspec.Struct):
     error: str
 
 
-def routes() -> list[HTTPRouteHandler]:
-    """A handler for each reader."""
-    return [_route(route, read) for route, read in readers().items()]
+def routes(options: Mapping[str, msgspec.Struct]) -> list[HTTPRouteHandler]:
+    """A handler for each reader, under the *options* of the sources that are named there."""
+    return [_route(route, reader) for route, reader in readers(options).items()]
 
 
-def _route(route: str, read: ReadRecord) -> HTTPRouteHandler:
+def _route(route: str, reader: Reader) -> HTTPRouteHandler:
     @post(f"/{route}", name=f"ingest_{route}", **reference.operation_of(route, ErrorBody))
     async def ingest(request: Request[Any, Any, Any]) -> Response[Any]:
         pump: Pump = request.app.state.pump
@@ -66,7 +66,7 @@ def _route(route: str, read: ReadRecord) -> HTTPRouteHandler:
             request.headers.get("content-type", ""),
             request.headers.get("content-encoding", ""),
         )
-        reply = await pump.take(sent, account, route, read)
+        reply = await pump.take(sent, account, route, reader)
         return Response(msgspec.json.encode(reply), status_code=200, media_type=JSON)
 
     return ingest
@@ -80,7 +80,7 @@ def render_error(request: Request[Any, Any, Any], error: Exception) -> Response[
         status = error.status_code
         text = {404: "Not found.", 405: "Method not allowed."}.get(status, "Bad request.")
         if status == 404 and f"{request.scope['path']}/".startswith(f"{PATH}/"):
-            text = f"Not found; records are posted to {', '.join(f'{PATH}/{route}' for route in sorted(readers()))}."
+            text = f"Not found; records are posted to {', '.join(f'{PATH}/{route}' for route in sorted(readers({})))}."
     else:
         status, own = matching(error, STATUS, (500, "Internal error."))
         text = own or str(error)

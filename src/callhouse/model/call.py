@@ -20,7 +20,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     known, and only a call whose *start* and *end* are known is listed.
 
     *start*, *answer*, *end* are instants and *duration*, *billed_duration* lengths, all in milliseconds. *session_id*
-    is the sender's own id, unique in the account. *extra* is whatever else the sender sent, as it came.
+    is the sender's own id, unique in the account. *sip_call_id* is the Call-ID of the leg's SIP dialog, which the
+    records that several switches make of one call have in common. *extra* is whatever else the sender sent, as it came.
     """
 
     session_id: str
@@ -50,6 +51,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
     application_version: str | None = None
     location: str | None = None
     channel: str | None = None
+    sip_call_id: str | None = None
     extra: dict[str, Any] | None = None
 
     @property
@@ -83,6 +85,15 @@ def merge(known: Call, arrived: Call) -> Call:
     merged = msgspec.structs.replace(base, **changes)
     check(merged)
     return merged
+
+
+def unsaid(known: Call, said: Call) -> Call | None:
+    """What is *known* of a call without what *said* alone tells of it; None when nothing else is known."""
+    left = {field: value for field in FIELDS if (value := getattr(known, field)) != getattr(said, field)}
+    if known.extra and said.extra:
+        left["extra"] = {name: value for name, value in known.extra.items() if said.extra.get(name) != value} or None
+    left = {field: value for field, value in left.items() if value is not None}
+    return Call(**{**left, "session_id": known.session_id}) if left else None
 
 
 def check(call: Call) -> None:

@@ -101,10 +101,15 @@ _Q850 = {
     **dict.fromkeys((500, 501, 700, 701), 5010),  # crash, shutdown
     **dict.fromkeys((502, 605, 702, 805), 9000),  # lost race, picked off
     **dict.fromkeys((600, 601, 800, 801), 4000),  # transferred
+    703: 4000,  # an operator or a program hung up
     **dict.fromkeys((602, 802), 6000),  # allotted time is over
     **dict.fromkeys((604, 804), 6020),  # no media
     **dict.fromkeys((606, 806), 2020),  # user not registered
     **dict.fromkeys((607, 807), 6010),  # no progress in time
+    803: 3040,  # asked for credentials
+    **dict.fromkeys((808, 809, 810, 811), 5020),  # no such gateway, or it is down; no such address or profile
+    812: 3000,  # nobody picked up
+    813: 6020,  # encrypted media that cannot be read
 }
 _SIP = {
     200: 4000,

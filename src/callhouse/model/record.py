@@ -1,5 +1,7 @@
 """What a source makes of one record that was sent."""
 
+from collections.abc import Callable, Sequence
+
 import msgspec
 
 from callhouse.model.account import Account
@@ -15,13 +17,31 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
     events: tuple[Event, ...] = ()
 
 
+Join = Callable[[str, Sequence[bytes]], list[Part]]
+"""Makes calls of all rows known of a group, given its name; pure, and indifferent to the order of the rows.
+
+The events of a call in progress are left out: its rows are there to be joined again.
+"""
+
+
+class Fragment(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of a call that makes sense only with the others: *content* in a normal form without line feeds, so that
+    equal rows are the same one. All of a *group* are joined whenever one is new, and what they say then replaces what
+    they said before.
+    """
+
+    group: str
+    content: bytes
+    join: Join
+
+
 class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """One record as it was sent by *account* to *source*, and what came of reading it: a part, or why not."""
+    """One record as it was sent by *account* to *source*, and what came of reading it, or why nothing did."""
 
     account: Account
     source: str
     raw: bytes
-    read: Part | str
+    read: Part | Fragment | str
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,19 +1,113 @@
-"""What a source is: a module here with a ``plugin`` that reads what one system sends."""
+"""What a source is: a module here with a ``plugin`` that reads what one system sends; and what several of them need."""
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from callhouse.model.record import Part
+import msgspec
 
-ReadRecord = Callable[[bytes, int], Part]
+from callhouse.errors import RecordError
+from callhouse.model.record import Fragment, Part
+
+ReadRecord = Callable[[bytes, int], Part | Fragment]
+Split = Callable[[bytes], Iterable[bytes]]
+
+MAX_ID = 256
+"""Characters of a session_id."""
+
+MAX_INTEGER = 2**63
+"""Integers of the store lie below this, and not below its negative."""
+
+
+@dataclass(frozen=True)
+class Silence:
+    """A call in progress of which nothing was sent to *route* for longer than *limit*, in milliseconds, is over: *row*
+    closes it, whatever its group.
+    """
+
+    route: str
+    limit: int
+    row: Fragment
 
 
 @dataclass(frozen=True)
 class Source:
     """The readers of one system's records, by the last segment of the route that they are posted to.
 
-    A reader makes a Part of one record, or raises RecordError with the reason why it cannot be kept. It is pure: no
-    store, no clock, no network. Its second argument bounds how deep a record may nest.
+    A reader makes a Part of one record, or a Fragment where only several records together tell of a call, or raises
+    RecordError with the reason why it cannot be kept. It is pure: no store, no clock, no network. Its second argument
+    bounds how deep a record may nest.
+
+    *split* cuts a body into records, none of them when it is empty; without it a body is JSON or NDJSON. A system that
+    would only send a refused body again has one that takes any body for a record, so that it is quarantined.
+
+    *options* is what an operator may set under ``[sources.<name>]``, a frozen struct of texts that holds the defaults
+    and whose fields say in a Meta what they are; *configure* makes the readers under other options, and raises
+    ValueError with the reason when they make no sense. *silence* tells under them when a call that was cut off is over,
+    None if never.
     """
 
+    name: str
     readers: Mapping[str, ReadRecord]
+    split: Split | None = None
+    options: msgspec.Struct | None = None
+    configure: Callable[[Any], Mapping[str, ReadRecord]] | None = None
+    silence: Callable[[Any], Silence | None] | None = None
+
+    def readers_with(self, options: msgspec.Struct | None) -> Mapping[str, ReadRecord]:
+        """The readers under *options*, or under the defaults. Raises ValueError, as configure does."""
+        return self.readers if options is None or self.configure is None else self.configure(options)
+
+
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+
+# Possessive, so that a record is read once: up to the first escape of a surrogate that has no other half.
+_HALF_A_PAIR = re.compile(
+    rb"(?:[^\\]++|\\[^u]|\\u(?![dD][89a-fA-F])|\\u[dD][89abAB]..\\u[dD][c-fC-F])*+(\\u[dD][89a-fA-F][0-9a-fA-F]{2})",
+    re.DOTALL,
+)
+
+
+def json_object(record: bytes, max_depth: int) -> dict[str, Any]:
+    """The JSON object that *record* is. Raises RecordError."""
+    try:
+        decoded = _decode(record)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise RecordError(_reason(record, error)) from None
+    except RecursionError:
+        raise RecordError(f"nests deeper than {max_depth}") from None
+    if _deeper_than(decoded, max_depth):
+        raise RecordError(f"nests deeper than {max_depth}")
+    return decoded
+
+
+def _reason(record: bytes, error: Exception) -> str:
+    """Why *record* could not be decoded, where msgspec's own *error* would mislead."""
+    try:
+        record.decode()
+    except UnicodeDecodeError as wrong:
+        return f"is no JSON object: it is not UTF-8 (byte {wrong.start})"
+    reason = str(error)
+    if (half := _HALF_A_PAIR.match(record)) and ("surrogate" in reason or "truncated" in reason):
+        return f"holds half a surrogate pair, {half[1].decode()} without its other half (byte {half.start(1)})"
+    if "truncated" in reason:
+        return f"is no JSON object: it ends too early (byte {len(record)})"
+    if "out of range" in reason:
+        return "holds a number that is out of range"
+    return f"is no JSON object: {reason}"
+
+
+def _deeper_than(value: Any, levels: int) -> bool:
+    """Whether arrays and objects stand in one another more than *levels* deep."""
+    level = [value]
+    for _ in range(levels):
+        level = [
+            member
+            for container in level
+            for member in (container.values() if isinstance(container, dict) else container)
+            if isinstance(member, dict | list)
+        ]
+        if not level:
+            return False
+    return True

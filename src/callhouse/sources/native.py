@@ -5,7 +5,6 @@ lengths are seconds. What it holds beyond that is kept as the call's *extra*. An
 and ``events``.
 """
 
-import re
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -17,14 +16,11 @@ from callhouse.model.call import Call, CauseScheme, Direction
 from callhouse.model.event import Event, EventClass
 from callhouse.model.instant import SECOND, YEAR, parse_instant
 from callhouse.model.record import Part
-from callhouse.sources import Source
+from callhouse.sources import MAX_ID, MAX_INTEGER, Source, json_object
 
 Instant = int | float | str
 Seconds = int | float
 Money = int | float | str
-
-_MAX_ID = 256
-_MAX_INTEGER = 2**63
 
 
 class NativeEvent(msgspec.Struct, forbid_unknown_fields=True):
@@ -63,6 +59,7 @@ class NativeCall(msgspec.Struct, kw_only=True):
     application_version: str | None = None
     location: str | None = None
     channel: str | None = None
+    sip_call_id: str | None = None
     events: list[NativeEvent] | None = None
 
 
@@ -77,18 +74,11 @@ _LENGTHS = ("duration", "billed_duration")
 _MONEY = ("rate", "amount")
 _CONVERTED = frozenset((*_INSTANTS, *_LENGTHS, *_MONEY, "events"))
 _PLAIN = tuple(field for field in NativeCall.__struct_fields__ if field not in _CONVERTED)
-_decode = msgspec.json.Decoder(dict[str, Any]).decode
-
-# Possessive, so that a record is read once: up to the first escape of a surrogate that has no other half.
-_HALF_A_PAIR = re.compile(
-    rb"(?:[^\\]++|\\[^u]|\\u(?![dD][89a-fA-F])|\\u[dD][89abAB]..\\u[dD][c-fC-F])*+(\\u[dD][89a-fA-F][0-9a-fA-F]{2})",
-    re.DOTALL,
-)
 
 
 def read_call(record: bytes, max_depth: int) -> Part:
     """A call, or a part of one, with or without its events. Raises RecordError."""
-    decoded = _object(record, max_depth)
+    decoded = json_object(record, max_depth)
     native = _convert(decoded, NativeCall)
     fields: dict[str, Any] = {field: getattr(native, field) for field in _PLAIN}
     for field in _INSTANTS:
@@ -109,53 +99,10 @@ def read_call(record: bytes, max_depth: int) -> Part:
 
 def read_events(record: bytes, max_depth: int) -> Part:
     """Events of a call that is known, or will be. Raises RecordError."""
-    native = _convert(_object(record, max_depth), NativeEvents)
+    native = _convert(json_object(record, max_depth), NativeEvents)
     if not native.events:
         raise RecordError("events is empty")
     return Part(session_id=_session(native.session_id), events=_events(native.events))
-
-
-def _object(record: bytes, max_depth: int) -> dict[str, Any]:
-    try:
-        decoded = _decode(record)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise RecordError(_reason(record, error)) from None
-    except RecursionError:
-        raise RecordError(f"nests deeper than {max_depth}") from None
-    if _deeper_than(decoded, max_depth):
-        raise RecordError(f"nests deeper than {max_depth}")
-    return decoded
-
-
-def _reason(record: bytes, error: Exception) -> str:
-    """Why *record* could not be decoded, where msgspec's own *error* would mislead."""
-    try:
-        record.decode()
-    except UnicodeDecodeError as wrong:
-        return f"is no JSON object: it is not UTF-8 (byte {wrong.start})"
-    reason = str(error)
-    if (half := _HALF_A_PAIR.match(record)) and ("surrogate" in reason or "truncated" in reason):
-        return f"holds half a surrogate pair, {half[1].decode()} without its other half (byte {half.start(1)})"
-    if "truncated" in reason:
-        return f"is no JSON object: it ends too early (byte {len(record)})"
-    if "out of range" in reason:
-        return "holds a number that is out of range"
-    return f"is no JSON object: {reason}"
-
-
-def _deeper_than(value: Any, levels: int) -> bool:
-    """Whether arrays and objects stand in one another more than *levels* deep."""
-    level = [value]
-    for _ in range(levels):
-        level = [
-            member
-            for container in level
-            for member in (container.values() if isinstance(container, dict) else container)
-            if isinstance(member, dict | list)
-        ]
-        if not level:
-            return False
-    return True
 
 
 def _convert(decoded: dict[str, Any], kind: type[Any]) -> Any:
@@ -166,8 +113,8 @@ def _convert(decoded: dict[str, Any], kind: type[Any]) -> Any:
 
 
 def _session(session_id: str) -> str:
-    if not session_id or len(session_id) > _MAX_ID:
-        raise RecordError(f"session_id must have 1 to {_MAX_ID} characters")
+    if not session_id or len(session_id) > MAX_ID:
+        raise RecordError(f"session_id must have 1 to {MAX_ID} characters")
     _check_storable("session_id", session_id)
     return session_id
 
@@ -175,7 +122,7 @@ def _session(session_id: str) -> str:
 def _check_storable(field: str, value: Any) -> None:
     if isinstance(value, str) and "\0" in value:
         raise RecordError(f"{field} holds a NUL character")
-    if isinstance(value, int) and not -_MAX_INTEGER <= value < _MAX_INTEGER:
+    if isinstance(value, int) and not -MAX_INTEGER <= value < MAX_INTEGER:
         raise RecordError(f"{field} is out of range")
 
 
@@ -221,4 +168,4 @@ def _events(events: list[NativeEvent]) -> tuple[Event, ...]:
     return tuple(read)
 
 
-plugin = Source(readers={"calls": read_call, "events": read_events})
+plugin = Source(name="native", readers={"calls": read_call, "events": read_events})

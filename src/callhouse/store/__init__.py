@@ -7,9 +7,9 @@ from pathlib import Path
 import msgspec
 
 from callhouse.model.account import Account, Retention
-from callhouse.model.record import Outcome, Record
+from callhouse.model.record import Fragment, Outcome, Record
 from callhouse.observability import BATCH_SIZE
-from callhouse.store import expiry, logs
+from callhouse.store import expiry, fragments, logs
 from callhouse.store.accounts import Accounts
 from callhouse.store.batcher import Batcher
 from callhouse.store.call_errors import CallErrors
@@ -36,6 +36,7 @@ _STATISTICS = {
     "logs": "SELECT count(*) FROM logs",
     "call_errors": "SELECT count(*) FROM call_errors",
     "waiting_events": "SELECT count(*) FROM waiting_events",
+    "fragments": "SELECT count(*) FROM fragments",
     "quarantine": "SELECT count(*) FROM quarantine",
 }
 _OLDEST_CALL = "SELECT min(bucket) FROM call_counts WHERE width = 1 AND account_id = :account_id"
@@ -110,6 +111,26 @@ class Store:
             return outcome
 
         return await self._engine.write(work)
+
+    async def close_lost(self, source: str, closing: Fragment, silent_since: int) -> int:
+        """Close a chunk of *source*'s calls in progress of which no row came since *silent_since*: each gets *closing*
+        as one more row. How many were closed.
+        """
+        found = await self._engine.read(lambda reader: fragments.silent(reader, source, silent_since, expiry.CHUNK))
+        accounts = {account.id: account for account in await self.accounts.all()} if found else {}
+        outcomes = await self.load(
+            [
+                Record(
+                    account=accounts[account_id],
+                    source=source,
+                    raw=closing.content,
+                    read=msgspec.structs.replace(closing, group=name),
+                )
+                for account_id, name in found
+                if account_id in accounts
+            ]
+        )
+        return sum(outcome.refusal is None for outcome in outcomes)
 
     def _batch_writer(self, tx: Transaction) -> BatchWriter:
         return BatchWriter(tx, self._codec, now=self.clock(), max_events=self._max_events, max_log=self._max_log)

@@ -75,6 +75,14 @@ AND calls.ended IS NOT NULL AND +calls.started >= :since
 """
 
 
+_FOUND = "session_id, started, ended, src, dest, application_name"
+_OF_SIP_CALL = f"""
+SELECT {_FOUND} FROM calls
+WHERE account_id = :account_id AND sip_call_id = :sip_call_id AND {COMPLETE}
+AND started >= :since AND started < :until {_NEWEST_FIRST}
+"""  # noqa: S608
+
+
 class FoundLog(msgspec.Struct, frozen=True):
     """A complete call's log as callhouse.model.log's document; None when it has none that is still shown."""
 
@@ -82,7 +90,7 @@ class FoundLog(msgspec.Struct, frozen=True):
 
 
 class FoundCall(msgspec.Struct, frozen=True):
-    """What a search in the logs shows of a call."""
+    """What a search shows of a call."""
 
     session_id: str
     start: int
@@ -209,12 +217,18 @@ class Calls:
     async def search(self, query: CallQuery, words: Sequence[str], details_since: int) -> list[FoundCall]:
         """The newest calls of *query*'s window whose log holds all *words* and is still shown."""
         sql = f"""
-        SELECT session_id, started, ended, src, dest, application_name FROM calls
+        SELECT {_FOUND} FROM calls
         WHERE {_CLAUSES} AND ended >= :details_since AND id IN ({{matches}}) {_NEWEST_FIRST} OFFSET :offset
         """  # noqa: S608
         parameters = _parameters(query, {"details_since": details_since})
         terms = [account_word(query.account_ids[0]), *words]
         rows = await self._engine.read(lambda reader: reader.calls_with_words(terms, parameters, sql))
+        return [FoundCall(*row) for row in rows]
+
+    async def of_sip_call(self, query: CallQuery, sip_call_id: str) -> list[FoundCall]:
+        """The newest calls of *query*'s window that have this Call-ID, whichever switch sent them."""
+        parameters = _parameters(query, {"sip_call_id": sip_call_id})
+        rows = await self._engine.read(lambda reader: reader.rows(_OF_SIP_CALL, parameters))
         return [FoundCall(*row) for row in rows]
 
 

@@ -7,12 +7,16 @@ is a transaction of its own, short enough that a sender waiting for its commit d
 from collections import Counter
 
 from callhouse.model.account import Account
+from callhouse.model.instant import DAY
 from callhouse.store import rollups
 from callhouse.store.engine import Transaction
 from callhouse.store.rollups import COMPLETE, INCOMPLETE
 
 CHUNK = 500
 """Rows of a kind removed in one transaction."""
+
+SETTLED = DAY
+"""How long after the last one came the rows of a call are kept at least, so that a history sent today can be joined."""
 
 _OLD_LOGS = """
 SELECT call_id AS id FROM logs WHERE account_id = :account_id AND ended < :before ORDER BY ended LIMIT :limit
@@ -32,6 +36,18 @@ _OLD_WAITING = """
 SELECT id FROM waiting_events WHERE account_id = :account_id AND timestamp < :before ORDER BY timestamp LIMIT :limit
 """
 _DROP_WAITING = "DELETE FROM waiting_events WHERE account_id = :account_id AND id = :id"
+_OLD_ROWS = """
+SELECT name, source FROM fragments
+WHERE account_id = :account_id AND document IS NOT NULL AND ended < :before AND changed < :settled
+ORDER BY ended LIMIT :limit
+"""
+_DROP_ROWS = """
+UPDATE fragments SET document = NULL WHERE account_id = :account_id AND name = :name AND source = :source
+"""
+_DROP_GROUPS = """
+DELETE FROM fragments WHERE account_id = :account_id
+AND name = (SELECT session_id FROM calls WHERE account_id = :account_id AND id = :id)
+"""
 _OLD_ERRORS = """
 SELECT id FROM call_errors WHERE account_id = :account_id AND started IS NOT NULL AND started < :before
 ORDER BY started LIMIT :limit
@@ -58,7 +74,10 @@ def expire_account(tx: Transaction, account: Account, now: int) -> int:
         # A call takes its errors along: first those go that are old enough, in chunks of their own.
         return errors
     return errors + (
-        _expire_logs(tx, account.id, details) + _expire_calls(tx, account.id, calls) + _waiting(tx, account.id, details)
+        _expire_logs(tx, account.id, details)
+        + _expire_calls(tx, account.id, calls)
+        + _waiting(tx, account.id, details)
+        + _expire_rows(tx, account.id, details, now - SETTLED)
     )
 
 
@@ -93,6 +112,7 @@ def _expire_calls(tx: Transaction, account_id: int, before: int) -> int:
         rollups.add(tx, {(account_id, instant): -calls for instant, calls in gone.items()}, clock)
     old = [call_id for call_id, _, _ in complete] + [call_id for (call_id,) in tx.rows(_OLD_OPEN_CALLS, bounds)]
     keys = [{"account_id": account_id, "id": call_id} for call_id in old]
+    tx.each(_DROP_GROUPS, keys)
     tx.each(_DROP_ERRORS_OF_CALL, keys)
     tx.each(_DROP_CALL, keys)
     tx.each(_DROP_LOG, keys)
@@ -103,4 +123,11 @@ def _expire_calls(tx: Transaction, account_id: int, before: int) -> int:
 def _waiting(tx: Transaction, account_id: int, before: int) -> int:
     old = tx.rows(_OLD_WAITING, {"account_id": account_id, "before": before, "limit": CHUNK})
     tx.each(_DROP_WAITING, ({"account_id": account_id, "id": event_id} for (event_id,) in old))
+    return len(old)
+
+
+def _expire_rows(tx: Transaction, account_id: int, before: int, settled: int) -> int:
+    bounds = {"account_id": account_id, "before": before, "settled": settled, "limit": CHUNK}
+    old = tx.rows(_OLD_ROWS, bounds)
+    tx.each(_DROP_ROWS, ({"account_id": account_id, "name": name, "source": source} for name, source in old))
     return len(old)

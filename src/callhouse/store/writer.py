@@ -1,5 +1,6 @@
 """What one transaction makes of a batch of records: calls, their logs, the counts, the search index, the quarantine."""
 
+import copy
 import hashlib
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
@@ -18,8 +19,9 @@ from callhouse.model.event import Event
 from callhouse.model.instant import format_duration
 from callhouse.model.number import number_key
 from callhouse.model.record import Outcome, Part, Record
-from callhouse.store import quarantine, rollups
+from callhouse.store import fragments, quarantine, rollups
 from callhouse.store.engine import Transaction
+from callhouse.store.fragments import Group
 from callhouse.store.logs import LogCodec
 
 COLUMNS = {
@@ -43,6 +45,9 @@ _UPDATE = f"""
 UPDATE calls SET {", ".join(_CHANGED)}
 WHERE account_id = :account_id AND id = :id
 """  # noqa: S608
+
+_DROP = "DELETE FROM calls WHERE account_id = :account_id AND id = :id"
+_DROP_LOG = "DELETE FROM logs WHERE account_id = :account_id AND call_id = :id"
 
 _ANY_WAITING = "SELECT 1 FROM waiting_events LIMIT 1"
 # The large ones are found in an index of their own, so that counting the others reads no event.
@@ -86,6 +91,9 @@ _SHOW_ERRORS = """
 UPDATE call_errors SET started = :started, dest_key = :dest_key
 WHERE account_id = :account_id AND session_id = :session_id
 """
+_DROP_ERROR = """
+DELETE FROM call_errors WHERE account_id = :account_id AND session_id = :session_id AND identity = :identity
+"""
 _KNOWN_ERRORS = """
 SELECT identity, length(line) FROM call_errors WHERE account_id = :account_id AND session_id = :session_id
 """
@@ -115,6 +123,7 @@ class _Session:
         "errors",
         "identities",
         "late_errors",
+        "log",
         "parts",
         "row_id",
         "session_id",
@@ -122,6 +131,8 @@ class _Session:
         "size_is_exact",
         "stored",
         "stored_events",
+        "unsaid",
+        "unsaid_errors",
         "waiting",
         "waiting_large",
     )
@@ -138,6 +149,12 @@ class _Session:
         self.call: Call | None = None
         self.parts: list[tuple[Event, ...]] = []
         self.errors: list[tuple[Event, ...]] = []
+        # The events of the log that an earlier join of the call's rows told of, when it is joined again; of the errors
+        # among them the digests.
+        self.unsaid: set[bytes] = set()
+        self.unsaid_errors: set[bytes] = set()
+        # The log as stored, once it was read.
+        self.log: list[Event] = []
         # Known only once the number of events or their size has come near its limit.
         self.identities: set[bytes] | None = None
         # Bytes of the log: a bound that is cheap to know, until that has come near the limit.
@@ -146,6 +163,14 @@ class _Session:
         # Sizes by identity; known only once errors have come that no log counts.
         self.late_errors: dict[bytes, int] | None = None
         self.changed = False
+
+    def copy(self) -> "_Session":
+        """The same again, which what happens to the one leaves as it is."""
+        other = copy.copy(self)
+        other.parts, other.errors = [*self.parts], [*self.errors]
+        other.unsaid, other.unsaid_errors = {*self.unsaid}, {*self.unsaid_errors}
+        other.identities = None if self.identities is None else {*self.identities}
+        return other
 
     @property
     def was_complete(self) -> bool:
@@ -173,18 +198,27 @@ class BatchWriter:
 
         A record that repeats what is already there changes nothing.
         """
-        self._load(records)
+        groups, places = fragments.gather(self._tx, records, self._max_events)
+        self._load(records, groups)
+        for group in groups:
+            self._rejoin(group)
         # What was kept already in this batch is not looked at again when it comes again.
         kept: dict[tuple[int, str, bytes], tuple[_Session | None, Outcome]] = {}
         applied: list[tuple[_Session | None, Outcome, bool]] = []
-        for record in records:
+        for record, place in zip(records, places, strict=True):
+            if place is not None:
+                group, digest = place
+                applied.append((None, group.outcome(digest), False))
+                continue
             key = record.account.id, record.source, record.raw
             again = key in kept
             session, outcome = kept[key] if again else self._applied(record)
             if session is not None:
                 kept[key] = session, outcome
             applied.append((session, outcome, again))
+        self._drop([s for s in self._sessions.values() if s.call is None and s.row_id])
         self._store([s for s in self._sessions.values() if s.call is not None or s.parts or s.errors])
+        fragments.put(self._tx, groups, self._now)
         outcomes = [
             msgspec.structs.replace(outcome, repeated=again or not session.changed) if session else outcome
             for session, outcome, again in applied
@@ -193,20 +227,19 @@ class BatchWriter:
         return outcomes
 
     def _applied(self, record: Record) -> tuple[_Session | None, Outcome]:
-        if isinstance(record.read, str):
-            return None, Outcome(refusal=record.read)
+        if not isinstance(record.read, Part):
+            return None, Outcome(refusal=str(record.read))
         session = self._sessions[record.account.id, record.read.session_id]
         try:
-            return session, Outcome(expired_events=self._apply(session, record, record.read))
+            return session, Outcome(expired_events=self._apply(session, record.account, record.read, len(record.raw)))
         except RecordError as error:
             return None, Outcome(refusal=str(error))
 
-    def _load(self, records: Sequence[Record]) -> None:
-        for record in records:
-            if isinstance(record.read, Part):
-                key = record.account.id, record.read.session_id
-                if key not in self._sessions:
-                    self._sessions[key] = _Session(*key)
+    def _load(self, records: Sequence[Record], groups: Sequence[Group]) -> None:
+        names = [(r.account.id, r.read.session_id) for r in records if isinstance(r.read, Part)]
+        names += [(group.account.id, part.session_id) for group in groups for part in (*group.said, *group.says)]
+        for key in dict.fromkeys(names):
+            self._sessions[key] = _Session(*key)
         keys = [session.key for session in self._sessions.values()]
         for account_id, row_id, event_count, *values in self._tx.each(_KNOWN, keys):
             call = _call(account_id, values)
@@ -217,10 +250,38 @@ class BatchWriter:
                 session = self._sessions[account_id, session_id]
                 session.waiting, session.waiting_large = waiting, large
 
-    def _apply(self, session: _Session, record: Record, part: Part) -> int:
-        """Let *session* take in what *part* says; how many of its events were too old. Raises RecordError."""
-        account = record.account
-        calls_since, details_since, sessions_since = self._since(account)
+    def _rejoin(self, group: Group) -> None:
+        """Let what the rows of *group* say replace what those of them that were here before said."""
+        account = group.account
+        names = dict.fromkeys(part.session_id for part in (*group.said, *group.says))
+        sessions = {name: self._sessions[account.id, name] for name in names}
+        before = {(account.id, name): session.copy() for name, session in sessions.items()}
+        expired = 0
+        try:
+            for part in group.said:
+                expired -= self._unsay(sessions[part.session_id], account, part)
+            for part in group.says:
+                expired += self._apply(sessions[part.session_id], account, part, group.size)
+        except RecordError as error:
+            self._sessions.update(before)
+            group.refuse(str(error))
+        group.expired_events = max(0, expired)
+
+    def _unsay(self, session: _Session, account: Account, part: Part) -> int:
+        """Let *session* forget what *part* told of it; how many of its events had been too old."""
+        events, errors, late = self._in_time(account, session.call, part.events)
+        session.unsaid.update(log_document.identities(part.events))
+        session.unsaid_errors.update(identity for identity, _ in _identified(errors))
+        if session.call is not None and part.call is not None:
+            session.call = calls.unsaid(session.call, part.call)
+        return len(part.events) - len(events) - len(late)
+
+    def _apply(self, session: _Session, account: Account, part: Part, length: int) -> int:
+        """Let *session* take in what *part*, read from *length* bytes, says; how many of its events were too old.
+
+        Raises RecordError.
+        """
+        calls_since, _, _ = self._since(account)
         call = session.call
         if part.call is not None:
             if call is None:
@@ -231,19 +292,12 @@ class BatchWriter:
             if min(instant for instant in (call.start, call.end, self._now) if instant is not None) < calls_since:
                 kept = format_duration(account.retention.calls)
                 raise RecordError(f"the call is older than its retention of {kept}")
-        start, end = (None, None) if call is None else (call.start, call.end)
-        events = tuple(e for e in part.events if (e.timestamp if end is None else end) >= details_since)
-        errors = tuple(
-            e
-            for e in part.events
-            if e.class_ == "error" and (e.timestamp if start is None else start) >= sessions_since
-        )
-        late = tuple(e for e in errors if (e.timestamp if end is None else end) < details_since)
+        events, errors, late = self._in_time(account, call, part.events)
         if part.events and not events and not errors and part.call is None:
             kept = format_duration(account.retention.details)
             raise RecordError(f"its events are older than their retention of {kept}")
         if events:
-            self._check_log(session, events, GROWTH * len(record.raw))
+            self._check_log(session, events, GROWTH * length)
         if late:
             self._check_late(session, errors)
         if events:
@@ -252,6 +306,17 @@ class BatchWriter:
             session.errors.append(errors)
         session.call = call
         return len(part.events) - len(events) - len(late)
+
+    def _in_time(self, account: Account, call: Call | None, events: Sequence[Event]) -> tuple[tuple[Event, ...], ...]:
+        """Of the *events* of *call* those that the log keeps, the errors that are kept, and those of them alone."""
+        _, details_since, sessions_since = self._since(account)
+        start, end = (None, None) if call is None else (call.start, call.end)
+        kept = tuple(e for e in events if (e.timestamp if end is None else end) >= details_since)
+        errors = tuple(
+            e for e in events if e.class_ == "error" and (e.timestamp if start is None else start) >= sessions_since
+        )
+        late = tuple(e for e in errors if (e.timestamp if end is None else end) < details_since)
+        return kept, errors, late
 
     def _since(self, account: Account) -> tuple[int, int, int]:
         """The earliest start of a call, end of one with a log, and start of one with errors, that *account* keeps."""
@@ -309,13 +374,30 @@ class BatchWriter:
         return session.size_at_most
 
     def _known_events(self, session: _Session) -> list[Event]:
+        """The events of a session that are in the store, but for those that its rows will tell again."""
         known: list[Event] = []
         if session.stored_events:
             for number, blob in self._tx.rows(_LOG, {"account_id": session.account_id, "call_id": session.row_id}):
-                known = log_document.unpack(self._codec.decompress(self._tx, number, blob))
+                known = session.log = log_document.unpack(self._codec.decompress(self._tx, number, blob))
         if session.waiting:
-            known += [_decode_event(event) for (event,) in self._tx.rows(_WAITING, session.key)]
+            known = known + [_decode_event(event) for (event,) in self._tx.rows(_WAITING, session.key)]
+        if session.unsaid:
+            identified = zip(log_document.identities(known), known, strict=True)
+            known = [event for identity, event in identified if identity not in session.unsaid]
         return known
+
+    def _drop(self, sessions: Sequence[_Session]) -> None:
+        """Forget calls that only rows told of which, with more of them, tell of another one instead."""
+        for session in sessions:
+            # What others sent of it waits, as it would have without that call.
+            session.parts += [tuple(events)] if (events := self._known_events(session)) else []
+        rows = [{"account_id": session.account_id, "id": session.row_id} for session in sessions]
+        self._tx.each(_DROP, rows)
+        self._tx.each(_DROP_LOG, rows)
+        self._tx.each(_DROP_ERROR, (row for session in sessions for row in _unsaid_errors(session)))
+        self._tx.each(_SHOW_ERRORS, map(_shown, sessions))
+        self._tx.forget_words(session.row_id for session in sessions if session.row_id)
+        self._count(*sessions)
 
     def _store(self, sessions: Sequence[_Session]) -> None:
         logs: dict[tuple[int, str], list[Event]] = {}
@@ -324,14 +406,15 @@ class BatchWriter:
         for session in sessions:
             events = session.stored_events
             if session.call is not None and session.call.is_complete:
-                if session.parts or session.waiting:
+                if session.parts or session.waiting or session.unsaid:
                     log = self._log(session)
                     events = len(log)
-                    if events != session.stored_events:
+                    if events != session.stored_events or (session.unsaid and log != session.log):
                         logs[session.account_id, session.session_id] = log
             elif session.parts:
                 session.changed = bool(self._tx.each(_WAIT, _waiting_rows(session)))
-            if session.call is not None and (session.call != session.stored or events != session.stored_events):
+            has_changed = session.call != session.stored or (session.account_id, session.session_id) in logs
+            if session.call is not None and has_changed:
                 session.changed = True
                 session.stored_events = events
                 (updated if session.row_id else inserted).append(session)
@@ -342,6 +425,7 @@ class BatchWriter:
         self._store_logs([s for s in (*inserted, *updated) if (s.account_id, s.session_id) in logs], logs)
         self._tx.each(_MOVE_LOG, _moved_logs(updated))
         self._tx.each(_SHOW_ERRORS, (_shown(s) for s in (*inserted, *updated) if _errors_moved(s)))
+        self._tx.each(_DROP_ERROR, (row for session in sessions for row in _unsaid_errors(session)))
         for session in sessions:
             if session.errors and self._tx.each(_ADD_ERROR, _error_rows(session)):
                 session.changed = True
@@ -438,6 +522,14 @@ def _error_rows(session: _Session) -> Iterable[dict[str, Any]]:
         for identity, event in _identified(part):
             timestamp, seq = event.position
             yield {**shown, "identity": identity, "timestamp": timestamp, "seq": seq, "line": event.line}
+
+
+def _unsaid_errors(session: _Session) -> Iterable[dict[str, Any]]:
+    """The errors that the call's rows told of and, joined with more of them, tell of no longer."""
+    told = (
+        {identity for part in session.errors for identity, _ in _identified(part)} if session.unsaid_errors else set()
+    )
+    return ({**session.key, "identity": identity} for identity in session.unsaid_errors - told)
 
 
 def _shown(session: _Session) -> dict[str, Any]:

@@ -65,6 +65,7 @@ CREATE TABLE calls (
     application_version    TEXT,
     location               TEXT,
     channel                TEXT,
+    sip_call_id            TEXT,
     extra                  TEXT
 );
 
@@ -80,6 +81,7 @@ CREATE INDEX calls_by_end ON calls (account_id, ended, started) WHERE started IS
 CREATE INDEX calls_that_are_long ON calls (account_id, ended, started) WHERE ended - started >= 14400000;
 CREATE INDEX calls_by_dest ON calls (account_id, dest_key, started, session_id)
     WHERE started IS NOT NULL AND ended IS NOT NULL;
+CREATE INDEX calls_by_sip_call_id ON calls (account_id, sip_call_id) WHERE sip_call_id IS NOT NULL;
 -- Calls whose log is kept, which may be few beside those of a year; holds all columns that choose and count them.
 CREATE INDEX calls_with_log ON calls (account_id, started, session_id, ended, dest_key, event_count)
     WHERE started IS NOT NULL AND ended IS NOT NULL AND event_count > 0;
@@ -128,6 +130,22 @@ CREATE TABLE waiting_events (
 CREATE UNIQUE INDEX waiting_events_once ON waiting_events (account_id, session_id, identity);
 CREATE INDEX waiting_events_large ON waiting_events (account_id, session_id, size) WHERE size > 2000;
 CREATE INDEX waiting_events_by_time ON waiting_events (account_id, timestamp);
+
+-- The rows that a call is joined from, for sources that send it in rows: all of a group in one document, compressed
+-- (zstd), a row a line, and eight bytes of each row's digest. When their retention is over the rows go and the digests
+-- stay, so that a row that is sent again is known. ended is NULL while the call is in progress.
+CREATE TABLE fragments (
+    account_id INTEGER NOT NULL,
+    name       TEXT NOT NULL,
+    source     TEXT NOT NULL,
+    changed    INTEGER NOT NULL,
+    ended      INTEGER,
+    digests    BLOB NOT NULL,
+    document   BLOB,
+    PRIMARY KEY (account_id, name, source)
+);
+CREATE INDEX fragments_in_progress ON fragments (source, changed) WHERE ended IS NULL;
+CREATE INDEX fragments_by_end ON fragments (account_id, ended) WHERE document IS NOT NULL;
 
 -- The events of class error, which outlive their log. started and dest_key are the call's, once that is complete: until
 -- then they are not shown. seq is -1 where the sender gave none.

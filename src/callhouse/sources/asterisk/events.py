@@ -1,0 +1,130 @@
+"""A row of CEL → the Event that it is in a call's log."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from callhouse.model.event import Event, EventClass
+from callhouse.sources.asterisk.rows import CelRow
+
+ERROR_CAUSE = 34
+"""From this Q.850 cause on it was the network, or the switch, that ended a call."""
+
+_PROMPTS = frozenset(
+    ("PLAYBACK", "READ", "BACKGROUND", "BACKGROUNDDETECT", "CONTROLPLAYBACK", "SAYDIGITS", "SAYNUMBER")
+)
+_STEPS = frozenset(("SET", "NOOP", "GOTO", "GOTOIF", "GOTOIFTIME", "GOSUB", "RETURN", "MACRO"))
+# Applications whose first argument is what they have a result in.
+_RESULTS = frozenset(("Read", "Record", "Background", "Set"))
+_CLASSES: dict[str, EventClass] = {
+    "STREAM_BEGIN": "prompt",
+    "CHAN_START": "debug",
+    "CHAN_END": "debug",
+    "LINKEDID_END": "debug",
+    "STREAM_END": "debug",
+    "APP_END": "debug",
+    "LOCAL_OPTIMIZE": "debug",
+    "LOCAL_OPTIMIZE_BEGIN": "debug",
+    "USER_DEFINED": "event",
+}
+_LINES = {
+    "CHAN_START": "Channel started",
+    "CHAN_END": "Channel ended",
+    "LINKEDID_END": "Call ended",
+    "ANSWER": "Answered",
+    "STREAM_END": "Finished playing",
+    "BRIDGE_ENTER": "Connected",
+    "BRIDGE_EXIT": "Disconnected",
+    "PARK_START": "Parked",
+    "PARK_END": "Left parking",
+    "PICKUP": "Picked up",
+}
+# The rows that tell what happened within an application rather than on the channel.
+_IN_APPLICATION = frozenset(("APP_START", "APP_END", "STREAM_BEGIN", "STREAM_END", "DTMF"))
+_DETAILED = {
+    "STREAM_BEGIN": ("Playing {}", "sound"),
+    "DTMF": ("Digit {}", "digit"),
+    "HANGUP": ("Hung up, cause {}", "hangupcause"),
+    "BLINDTRANSFER": ("Blind transfer to {}", "extension"),
+    "ATTENDEDTRANSFER": ("Attended transfer to {}", "transfer_target_channel_name"),
+    "FORWARD": ("Forwarded to {}", "forward"),
+}
+
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+_NOTHING: dict[str, Any] = {}
+
+
+def details(extra: str) -> dict[str, Any]:
+    """What the column EventExtra says; a text that is no JSON object stands under ``extra``."""
+    if not extra:
+        return {}
+    try:
+        return _decode(extra)
+    except (msgspec.MsgspecError, RecursionError):
+        return {"extra": extra}
+
+
+def event_of(row: CelRow, channel: str) -> Event:
+    """The Event that *row* is in the log of the call on *channel*.
+
+    Its data holds the application or the kind of the event as ``module_type``, the variable that takes a result as
+    ``result_variable``, what EventExtra and a user's own event say, and the channel's name where it was another one.
+    """
+    kind = row.kind
+    app = row.app
+    data: dict[str, Any] = {
+        "module_type": app if app and kind in _IN_APPLICATION else kind,
+        "result_variable": row.appdata.partition(",")[0].partition("=")[0] if app in _RESULTS else "",
+    }
+    if row.channel != channel:
+        data["channel"] = row.channel
+    said = details(row.extra) if row.extra else _NOTHING
+    if kind == "USER_DEFINED":
+        _add_own(data, row.title, said)
+        return Event(row.time // 1000, None, "event", _own_line(row, said), data)
+    for name, value in said.items():
+        data[name] = value if isinstance(value, str | int) else msgspec.json.encode(value).decode()
+    if kind in _DETAILED:
+        text, name = _DETAILED[kind]
+        line = text.format(said.get(name, "unknown"))
+    elif kind == "APP_START":
+        line = f"{app}({row.appdata})"
+    elif kind == "APP_END":
+        line = f"{app} ended"
+    else:
+        line = _LINES.get(kind, kind)
+        if kind == "BRIDGE_ENTER" and row.peer:
+            line = f"Connected to {row.peer}"
+    return Event(row.time // 1000, None, _CLASSES.get(kind) or _class(kind, app, said), line, data)
+
+
+def _class(kind: str, app: str, said: Mapping[str, Any]) -> EventClass:
+    if kind == "APP_START":
+        upper = app.upper()
+        if upper in _PROMPTS:
+            return "prompt"
+        if upper in _STEPS:
+            return "debug"
+        return "error" if upper == "CONGESTION" else "info"
+    cause = said.get("hangupcause") if kind == "HANGUP" else None
+    return "error" if isinstance(cause, int) and cause >= ERROR_CAUSE else "info"
+
+
+def _add_own(data: dict[str, Any], name: str, said: Mapping[str, Any]) -> None:
+    """What the user's own event called *name* says: pairs such as ``choice=1,module_type=menu`` become members."""
+    data["module_type"] = name
+    text = said.get("extra")
+    if not isinstance(text, str):
+        return
+    pairs = [pair.partition("=") for pair in text.split(",")]
+    if not all(equals and key.strip() for key, equals, _ in pairs):
+        data["extra"] = text
+        return
+    data["result_variable"] = pairs[0][0].strip()
+    data.update({key.strip(): value.strip() for key, _, value in pairs})
+
+
+def _own_line(row: CelRow, said: Mapping[str, Any]) -> str:
+    text = said.get("extra")
+    return f"{row.title}({text})" if isinstance(text, str) and text else row.title

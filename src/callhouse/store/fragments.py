@@ -1,0 +1,150 @@
+"""The rows that calls are joined from, kept by group until no more of them can be expected."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import zstandard
+
+from callhouse.errors import RecordError
+from callhouse.model.account import Account
+from callhouse.model.record import Fragment, Join, Outcome, Part, Record
+from callhouse.store.engine import Reader, Transaction
+
+DIGEST_BYTES = 8
+
+_KNOWN = """
+SELECT account_id, name, source, digests, document FROM fragments
+WHERE account_id = :account_id AND name = :name AND source = :source
+"""
+_PUT = """
+INSERT INTO fragments (account_id, name, source, changed, ended, digests, document)
+VALUES (:account_id, :name, :source, :changed, :ended, :digests, :document)
+ON CONFLICT (account_id, name, source) DO UPDATE
+SET changed = excluded.changed, ended = excluded.ended, digests = excluded.digests, document = excluded.document
+"""
+_SILENT = """
+SELECT account_id, name FROM fragments
+WHERE source = :source AND ended IS NULL AND changed < :before ORDER BY changed LIMIT :limit
+"""
+
+GroupKey = tuple[int, str, str]
+"""Account, name and source."""
+
+
+class Group:
+    """The rows of one group: those in the store, and those of a batch that are *new*, by their digests.
+
+    *said* is what the rows in the store say, *says* what all of them do.
+    """
+
+    def __init__(self, account: Account, name: str, source: str, join: Join) -> None:
+        self.account = account
+        self.key: GroupKey = (account.id, name, source)
+        self.refusal: str | None = None
+        self.expired_events = 0
+        self.said: list[Part] = []
+        self.says: list[Part] = []
+        self.new: dict[bytes, bytes] = {}
+        self._join = join
+        self._known: set[bytes] = set()
+        self._told: set[bytes] = set()
+        self._rows: list[bytes] | None = []
+
+    def load(self, digests: bytes, document: bytes | None) -> None:
+        """Know the rows that the store has."""
+        self._known = {digests[at : at + DIGEST_BYTES] for at in range(0, len(digests), DIGEST_BYTES)}
+        self._rows = None if document is None else zstandard.decompress(document).split(b"\n")
+
+    def add(self, content: bytes) -> bytes:
+        """Take in a row, new or not; its digest."""
+        digest = hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest()
+        if digest not in self._known:
+            self.new.setdefault(digest, content)
+        return digest
+
+    @property
+    def size(self) -> int:
+        """Bytes of all rows."""
+        return sum(map(len, self._rows or [])) + sum(map(len, self.new.values()))
+
+    def join(self, max_rows: int) -> None:
+        """Find out what the rows say. Raises RecordError when the new ones cannot be joined."""
+        if self._rows is None:
+            raise RecordError("the other rows of its call are older than their retention, so it cannot be joined")
+        if len(self._rows) + len(self.new) > max_rows:
+            raise RecordError(f"the call has more than {max_rows} rows")
+        name = self.key[1]
+        self.said = self._join(name, self._rows) if self._rows else []
+        self.says = self._join(name, [*self._rows, *self.new.values()])
+
+    def refuse(self, reason: str) -> None:
+        """Let the new rows be refused; the group stays as it is in the store."""
+        self.refusal = reason
+        self.said, self.says = [], []
+
+    def outcome(self, digest: bytes) -> Outcome:
+        """What became of the row that has *digest*; of one that stands in the batch again, that it is a repeat."""
+        if digest not in self.new or (self.refusal is None and digest in self._told):
+            return Outcome(repeated=True)
+        if self.refusal is not None:
+            return Outcome(refusal=self.refusal)
+        self._told.add(digest)
+        # They are counted once, with the first of the rows that brought them.
+        expired, self.expired_events = self.expired_events, 0
+        return Outcome(expired_events=expired)
+
+    def row(self, now: int) -> dict[str, Any]:
+        """The columns of the group with its new rows."""
+        assert self._rows is not None
+        account_id, name, source = self.key
+        ends = [part.call.end for part in self.says if part.call is not None and part.session_id == name]
+        return {
+            "account_id": account_id,
+            "name": name,
+            "source": source,
+            "changed": now,
+            "ended": ends[0] if ends else None,
+            "digests": b"".join(sorted({*self._known, *self.new})),
+            "document": zstandard.compress(b"\n".join([*self._rows, *self.new.values()])),
+        }
+
+
+def gather(
+    tx: Transaction, records: Sequence[Record], max_rows: int
+) -> tuple[list[Group], list[tuple[Group, bytes] | None]]:
+    """The groups that *records* bring something new to, joined, and for each record its group and its digest there."""
+    groups: dict[GroupKey, Group] = {}
+    for record in records:
+        if isinstance(record.read, Fragment):
+            key = record.account.id, record.read.group, record.source
+            if key not in groups:
+                groups[key] = Group(record.account, record.read.group, record.source, record.read.join)
+    keys = ({"account_id": account_id, "name": name, "source": source} for account_id, name, source in groups)
+    for account_id, name, source, digests, document in tx.each(_KNOWN, keys) if groups else []:
+        groups[account_id, name, source].load(digests, document)
+    places: list[tuple[Group, bytes] | None] = []
+    for record in records:
+        if isinstance(record.read, Fragment):
+            group = groups[record.account.id, record.read.group, record.source]
+            places.append((group, group.add(record.read.content)))
+        else:
+            places.append(None)
+    changed = [group for group in groups.values() if group.new]
+    for group in changed:
+        try:
+            group.join(max_rows)
+        except RecordError as error:
+            group.refuse(str(error))
+    return changed, places
+
+
+def put(tx: Transaction, groups: Iterable[Group], now: int) -> None:
+    """Keep the rows of *groups* that were not refused."""
+    tx.each(_PUT, [group.row(now) for group in groups if group.refusal is None])
+
+
+def silent(reader: Reader, source: str, before: int, limit: int) -> list[tuple[int, str]]:
+    """Account and name of groups of calls in progress whose last row came before *before*, the most silent first."""
+    found = reader.rows(_SILENT, {"source": source, "before": before, "limit": limit})
+    return [(account_id, name) for account_id, name in found]

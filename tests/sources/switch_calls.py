@@ -1,0 +1,28 @@
+"""What the tests of switches share: posting a record as a switch does, and the calls as they then lie in the store."""
+
+import json
+from pathlib import Path
+
+import apsw
+
+SAMPLES = Path(__file__).parent / "samples"
+
+
+def post(server, login, route, body, content_type="application/json"):
+    """POST *body* and assert that a switch would take the answer for a success; the reply."""
+    answer = server.client.post(
+        f"/ingest/{route}", content=body, headers={"Content-Type": content_type}, auth=login.fuse
+    )
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def stored_calls(server, login):
+    """The account's calls by session_id, each a dict of the columns, with extra decoded."""
+    connection = apsw.Connection(str(server.data / "callhouse.db"), flags=apsw.SQLITE_OPEN_READONLY)
+    cursor = connection.execute("SELECT * FROM calls WHERE account_id = ?", (login.id,))
+    rows = cursor.fetchall()
+    names = [name for name, *_ in connection.execute("SELECT name FROM pragma_table_info('calls')")]
+    connection.close()
+    calls = [dict(zip(names, row, strict=True)) for row in rows]
+    return {call["session_id"]: {**call, "extra": json.loads(call["extra"] or "null")} for call in calls}
