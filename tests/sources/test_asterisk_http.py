@@ -127,7 +127,8 @@ def test_a_quarantined_row_is_joined_when_it_is_replayed(own_server):
     assert post(server, login, "asterisk", row)["accepted"] == 0
     server.stop()
     columns = "sources.asterisk.cdr_columns=calldate,src,dst,disposition,duration,uniqueid"
-    callhouse("quarantine", "replay", "--all", "--set", columns, data=server.data)
+    chosen = [word for setting in (*KEEP_ALL, columns) for word in ("--set", setting)]
+    callhouse("quarantine", "replay", "--all", *chosen, data=server.data)
     server.start()
     [call] = stored_calls(server, login).values()
     assert (call["session_id"], call["hangup_original_code"]) == ("pbx-1795165200.1", "17")

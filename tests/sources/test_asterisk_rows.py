@@ -11,6 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from callhouse.errors import RecordError
+from callhouse.model import log as log_document
 from callhouse.sources.asterisk import Options, columns, readers
 from callhouse.sources.asterisk.rows import RowReader, repaired
 from callhouse.sources.asterisk.split import split
@@ -252,6 +253,7 @@ def test_no_bytes_bring_the_reader_or_the_join_down(body):
     for fragment in good:
         for part in fragment.join(fragment.group, [f.content for f in good if f.group == fragment.group]):
             call = part.call
+            log_document.unpack(log_document.pack(part.events))
             assert call.start is not None
             assert call.end is None or call.end >= call.start
             assert call.answer is None or call.answer >= call.start

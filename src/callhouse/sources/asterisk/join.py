@@ -117,7 +117,7 @@ class _Channel:
         """The Q.850 cause that the channel had; of a Local channel either half may have it."""
         for said in (self.said, {} if self.other is None else self.other.said):
             code = said.get("hangupcause")
-            if isinstance(code, int) and 0 < code < 128:
+            if type(code) is int and 0 < code < 128:
                 return str(code), "q850"
         return None
 
