@@ -115,6 +115,10 @@ def test_a_body_that_cannot_be_read_at_all_is_a_400_with_a_reason(server, login,
     answer = post(server, login, content)
     assert answer.status_code == 400
     assert answer.json()["error"]
+
+
+def test_of_a_body_that_cannot_be_read_at_all_nothing_is_kept(server, login):
+    assert post(server, login, '{"session_id": "a"').status_code == 400
     assert "quarantine is empty" in callhouse("quarantine", "list", "--account", login.id, data=server.data).stdout
 
 
