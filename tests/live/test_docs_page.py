@@ -85,7 +85,7 @@ REFERENCES = {
     "DEV": ["dev_list_logs", "dev_get_log", "dev_list_sessions", "dev_list_errors"],
     "Fuse": ["fuse_list_calls", "fuse_list_calls_with_logs", "fuse_get_call_log"],
     "Plivo": ["plivo_list_calls", "plivo_get_call"],
-    "Ingest": ["ingest_calls", "ingest_events", "ingest_freeswitch", "ingest_kamailio"],
+    "Ingest": ["ingest_asterisk", "ingest_calls", "ingest_events", "ingest_freeswitch", "ingest_kamailio"],
     "Operation": ["healthz", "readyz", "metrics"],
 }
 
