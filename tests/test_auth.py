@@ -179,6 +179,57 @@ def test_a_password_that_was_right_within_a_day_is_taken_from_an_address_that_is
     asyncio.run(work())
 
 
+def test_guesses_made_all_at_once_are_no_more_than_those_made_one_by_one(running):
+    server, login = running
+
+    async def work():
+        store = await open_store(server.data, retention=Retention(), clock=now)
+        authenticator = Authenticator(store, Ticks())
+
+        async def status(password):
+            headers = [(b"authorization", basic(f"{login.login}:{password}").encode())]
+            try:
+                scope = {"type": "http", "client": ("192.0.2.1", 1), "headers": headers}
+                return (await authenticator.account(Request(scope), ["dev"])).id
+            except RequestError as error:
+                return type(error)
+
+        # The same password sent many times at once is one try, and it is right.
+        assert set(await asyncio.gather(*(status(login.password) for _ in range(30)))) == {login.id}
+        authenticator = Authenticator(store, Ticks())
+        guesses = [f"guess{n}" for n in range(40)]
+        outcomes = await asyncio.gather(*map(status, [*guesses, login.password]))
+        assert outcomes.count(TooManyFailures) >= len(guesses) + 1 - FREE_FAILURES
+        assert login.id not in outcomes
+        await store.close()
+
+    asyncio.run(work())
+
+
+def test_a_request_without_credentials_is_asked_for_them_however_others_guessed(running):
+    server, login = running
+    while server.client.get(WINDOW, auth=(login.email, "guess")).status_code == 401:
+        pass
+    asked = server.client.get(WINDOW)
+    assert (asked.status_code, asked.json()) == (401, INVALID)
+    assert asked.headers["www-authenticate"].startswith("Basic ")
+
+
+def test_those_who_guess_through_a_proxy_slow_down_nobody_else_there(own_server):
+    server = own_server("server.trusted_proxies=127.0.0.1")
+    login = server.account()
+
+    def status(address, key):
+        answer = server.client.get(WINDOW, auth=(login.email, key), headers={"X-Forwarded-For": address})
+        return answer.status_code
+
+    while status("192.0.2.1", "guess") == 401:
+        pass
+    assert status("192.0.2.1", "guess") == 429
+    assert status("192.0.2.2", "guess") == 401
+    assert '"client":"192.0.2.2"' in server.log.read_text()
+
+
 def test_a_rotated_key_stops_at_once(running):
     server, login = running
     assert get(server, login, WINDOW).status_code == 200

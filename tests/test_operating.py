@@ -183,6 +183,19 @@ class TestProbes:
 
         asyncio.run(work())
 
+    def test_a_store_whose_file_is_spoilt_is_not_ready(self, own_server):
+        server = own_server()
+        server.account()
+        server.stop()
+        server.start()
+        file = server.data / FILE_NAME
+        size = file.stat().st_size
+        with file.open("r+b") as store:
+            store.write(bytes(size))
+        answer = server.client.get("/readyz")
+        assert (answer.status_code, answer.json()) == (503, {"status": "the store cannot be written"})
+        assert server.client.get("/healthz").status_code == 200
+
 
 class TestMetrics:
     def test_requests_are_counted_by_method_route_and_status_and_timed(self, own_server):

@@ -10,6 +10,7 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import argon2
@@ -27,6 +28,8 @@ FREE_FAILURES = 10
 
 SECONDS_A_FAILURE = 6.0
 """How long it takes until an address is forgiven one failure."""
+
+HASHING_THREADS = 2
 
 VERDICT_SECONDS = 60.0
 """How long a password that a person chose is taken for right without hashing it again."""
@@ -54,6 +57,11 @@ class Throttle:
         if failures < FREE_FAILURES:
             return 0
         return max(1, round((failures - FREE_FAILURES + 1) * SECONDS_A_FAILURE))
+
+    def forgive(self, address: str) -> None:
+        """Take one failure back."""
+        network = _network(address)
+        self._failures[network] = (max(0.0, self._count(network) - 1), self._clock())
 
     def failed(self, address: str) -> None:
         """Note a failure. They stop adding up a little above the limit, so the wait stays short."""
@@ -94,6 +102,9 @@ class Authenticator:
         self._version = b""
         self._owners: dict[bytes, Account] = {}
         self._verdicts: OrderedDict[bytes, float] = OrderedDict()
+        # Hashing is slow on purpose; who guesses must not keep the threads busy that others need.
+        self._hashing = ThreadPoolExecutor(HASHING_THREADS, "argon2")
+        self._under_way: dict[bytes, asyncio.Future[bool]] = {}
         self._decoy = slow_hasher.hash("decoy")
 
     async def account(self, request: Request[Any, Any, Any], kinds: Collection[CredentialKind]) -> Account:
@@ -124,18 +135,21 @@ class Authenticator:
         """The account, and whether its secret is one that people choose."""
         address = request.client.host if request.client else ""
         parsed = parse_basic(authorization)
-        found = None if parsed is None else await self._find(*parsed, kinds, self._throttle.wait(address))
+        if parsed is None:
+            # No guess: the answer asks for credentials, which some clients wait for, however others guessed from here.
+            AUTH_FAILURES.inc()
+            raise NotAuthenticated
+        found = await self._find(*parsed, kinds, address)
         if found is None:
             AUTH_FAILURES.inc()
             if wait := self._throttle.wait(address):
                 raise TooManyFailures(wait)
-            if parsed is not None:
-                self._throttle.failed(address)
+            self._throttle.failed(address)
             raise NotAuthenticated
         return found
 
     async def _find(
-        self, name: str, secret: str, kinds: Collection[CredentialKind], wait: int
+        self, name: str, secret: str, kinds: Collection[CredentialKind], address: str
     ) -> tuple[Account, bool] | None:
         for kind in kinds:
             credential = await self._accounts.credential(kind, name)
@@ -143,7 +157,7 @@ class Authenticator:
             stored = credential.hash if credential else self._decoy if kind == "dev" else ""
             slow = is_slow(stored)
             if slow:
-                right = await self._matches_slow(stored, secret, slowed_down=wait > 0)
+                right = await self._matches_slow(stored, secret, address)
             else:
                 right = self._accounts.matches_fast(stored, secret)
             if right and credential is not None:
@@ -151,19 +165,33 @@ class Authenticator:
                 return credential.account, slow
         return None
 
-    async def _matches_slow(self, stored: str, secret: str, *, slowed_down: bool) -> bool:
+    async def _matches_slow(self, stored: str, secret: str, address: str) -> bool:
         # The stored hash is part of what is hashed: a changed password is checked anew at once.
         key = self._hash(f"{stored} {secret}")
         age = self._clock() - self._verdicts.get(key, -math.inf)
         if age < VERDICT_SECONDS:
             return True
-        if (slowed_down and age > KNOWN_SECONDS) or not await asyncio.to_thread(_verify, stored, secret):
-            return False
+        under_way = self._under_way.get(key)
+        if under_way is None:
+            if self._throttle.wait(address) and age > KNOWN_SECONDS:
+                return False
+            # Taken for a failure until it proves right, lest many guesses be made while the first is checked.
+            self._throttle.failed(address)
+            run = asyncio.get_running_loop().run_in_executor
+            under_way = self._under_way[key] = run(self._hashing, _verify, stored, secret)
+            under_way.add_done_callback(lambda _: self._under_way.pop(key))
+            right = await asyncio.shield(under_way)
+            self._throttle.forgive(address)
+            if right:
+                self._remember(key)
+            return right
+        return await asyncio.shield(under_way)
+
+    def _remember(self, key: bytes) -> None:
         self._verdicts[key] = self._clock()
         self._verdicts.move_to_end(key)
         if len(self._verdicts) > REMEMBERED:
             self._verdicts.popitem(last=False)
-        return True
 
     def _hash(self, text: str) -> bytes:
         return hashlib.blake2b(text.encode(), key=self._key, digest_size=32).digest()

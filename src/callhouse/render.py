@@ -1,8 +1,8 @@
 """What more than one wire API needs to read a request and to write JSON and XML."""
 
 import re
-from collections.abc import AsyncGenerator, AsyncIterator
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from typing import Any, TypeVar
 from urllib.parse import quote
 from xml.sax.saxutils import escape
 
@@ -12,6 +12,8 @@ from litestar.response.streaming import ASGIStreamingResponse
 
 from callhouse.errors import BadParameter
 from callhouse.model.instant import MAX_SECONDS, SECOND
+
+T = TypeVar("T")
 
 JSON = "application/json"
 XML = "application/xml"
@@ -23,6 +25,9 @@ READ = [HttpMethod.GET, HttpMethod.HEAD]
 DEFAULT_LIMIT = 1_000
 MAX_LIMIT = 10_000
 MAX_OFFSET = 2**53
+
+SLICE = 5_000
+"""Rows of a long answer that are rendered at a time."""
 
 WHOLE_BYTES = 256 * 1024
 """An answer of no more bytes than this is sent whole, with its length."""
@@ -131,6 +136,11 @@ def ignored_parameters(request: Request[Any, Any, Any], known: frozenset[str]) -
     unknown = sorted({name for name in request.query_params if name not in known})
     # Percent-encoding keeps a name from ending the header; the length is bounded as proxies bound it.
     return {"X-Ignored-Parameters": ", ".join(quote(name[:100]) for name in unknown[:20])} if unknown else {}
+
+
+def slices(rows: Sequence[T], size: int = SLICE) -> Iterator[Sequence[T]]:
+    """*rows*, *size* at a time, so that others are answered between one part of a long answer and the next."""
+    return (rows[at : at + size] for at in range(0, len(rows), size))
 
 
 async def streamed(

@@ -26,6 +26,7 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     host: str = "127.0.0.1"
     port: int = 8080
     max_in_flight: int = 1_000
+    trusted_proxies: str = ""
 
 
 class StoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -73,6 +74,7 @@ HELP = {
     "server.host": "Address to listen on.",
     "server.port": "Port to listen on; 0 takes a free one.",
     "server.max_in_flight": "Requests answered at once; one more gets 429.",
+    "server.trusted_proxies": "Addresses or networks of proxies, with commas; their `X-Forwarded-For` names a client.",
     "store.data": "Directory of the store; `serve` and `accounts create` make it.",
     "retention.details": "How long a call's log is kept, from the call's end.",
     "retention.sessions": "How long a call is kept for the DEV view, from its start.",

@@ -49,7 +49,7 @@ class Bench:
     def answers(self, account):
         """All that can be seen of the account's complete calls: rows, total and logs."""
         query = CallQuery(account_ids=(account.id,), since=0, until=2 * NOW, limit=1000)
-        page = self.run(self.store.calls.start_of_page(query, FIELDS))
+        page = self.run(self.store.calls.page(query, FIELDS))
         logs = {}
         for row in page.rows:
             found = self.run(self.store.calls.log(account.id, row[-1], since=0, details_since=0))
@@ -170,7 +170,7 @@ def test_paging_through_any_window_gives_every_call_once_newest_first(bench, sta
     seen = []
     for offset in range(0, len(expected) + limit, limit):
         query = CallQuery(account_ids=(account.id,), since=since, until=until, limit=limit, offset=offset)
-        page = bench.run(bench.store.calls.start_of_page(query, ("start", "session_id")))
+        page = bench.run(bench.store.calls.page(query, ("start", "session_id")))
         assert page.total == len(expected)
         seen += page.rows
     assert seen == expected

@@ -69,11 +69,9 @@ async def all_that_is_asked(store, clock):
         asked = msgspec.structs.replace(one, **change)
         await store.calls.page_by_end(asked, ("session_id", "src"))
         if len(asked.account_ids) == 1:
-            await store.calls.start_of_page(asked, ("src", "start", "session_id"))
             for turned in (False, True):
-                asked = msgspec.structs.replace(asked, oldest_first=turned)
-                async for _ in store.calls.rows_of_page(asked, ("start", "session_id"), [(NOW, "x")], chunk=1):
-                    pass
+                turned_round = msgspec.structs.replace(asked, oldest_first=turned)
+                await store.calls.page(turned_round, ("src", "start", "session_id"))
         for state in ("live", "queued"):
             await store.calls.in_progress(asked, ("session_id",), state)
     for state in ("completed", "live", "queued"):

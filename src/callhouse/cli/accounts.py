@@ -9,6 +9,7 @@ import typer
 from rich.table import Table
 
 from callhouse.cli.context import (
+    LARGEST_ID,
     Config,
     Data,
     Json,
@@ -31,7 +32,9 @@ app = typer.Typer(help="Who may send and read calls.", no_args_is_help=True)
 
 SHORTEST_PASSWORD, LONGEST_PASSWORD = 8, 256
 
-Id = Annotated[int, typer.Argument(metavar="ID", help="The account's number, as `accounts list` shows it.")]
+Id = Annotated[
+    int, typer.Argument(metavar="ID", max=LARGEST_ID, help="The account's number, as `accounts list` shows it.")
+]
 Zone = Annotated[
     str | None, typer.Option("--timezone", metavar="TZ", help="IANA time zone, for instance Europe/Berlin.")
 ]
@@ -71,7 +74,9 @@ def create(
     login: Annotated[str | None, typer.Option(help="Login of the DEV API, when the account uses it.")] = None,
     plan: Annotated[Plan, typer.Option(help="What the account may do; `demo` has no DEV logs.")] = "standard",
     timezone: Zone = "UTC",
-    parent: Annotated[int | None, typer.Option(metavar="ID", help="Make a subaccount of that account.")] = None,
+    parent: Annotated[
+        int | None, typer.Option(metavar="ID", max=LARGEST_ID, help="Make a subaccount of that account.")
+    ] = None,
     data: Data = None,
     config: Config = None,
     chosen: Set = None,
@@ -226,7 +231,7 @@ def password(
     chosen: Set = None,
     as_json: Json = False,
 ) -> None:
-    """Choose the password of the DEV API; it is asked for, or read from standard input.
+    """Choose the password of the DEV API, of 8 to 256 characters; it is asked for, or read from standard input.
 
     Example: `callhouse accounts password 1 --login ops < password.txt`
     """

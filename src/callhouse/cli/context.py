@@ -48,6 +48,8 @@ Set = Annotated[
         rich_help_panel="Settings",
     ),
 ]
+LARGEST_ID = 2**63 - 1
+
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for a program to read.")]
 
 

@@ -120,7 +120,7 @@ async def _prepare(in_force: Settings, calls: int) -> tuple[Account, Secrets, st
                 until = now() - HOUR // 2
                 await fill(store, account, progress, calls=calls, since=until - 5 * DAY + HOUR, until=until, seed=1)
         query = CallQuery(account_ids=(account.id,), since=now() - 5 * DAY, until=now(), limit=100)
-        recent = (await store.calls.start_of_page(query, ("event_count", "start", "session_id"))).rows
+        recent = (await store.calls.page(query, ("event_count", "start", "session_id"))).rows
         return account, secrets, next((row[2] for row in recent if row[0] > 5), "none")
 
 

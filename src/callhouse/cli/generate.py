@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from callhouse import simulation
 from callhouse.app import now
-from callhouse.cli.context import Config, Data, Json, Set, err, opened, out, print_json, run, settings
+from callhouse.cli.context import LARGEST_ID, Config, Data, Json, Set, err, opened, out, print_json, run, settings
 from callhouse.errors import CallhouseError
 from callhouse.model.account import Account
 from callhouse.model.call import Call
@@ -51,7 +51,7 @@ class Generated(msgspec.Struct):
 
 def generate(
     calls: Annotated[int, typer.Option(min=1, help="How many calls to make.")],
-    account: Annotated[int, typer.Option("--account", metavar="ID", help="Whose calls they are.")],
+    account: Annotated[int, typer.Option("--account", metavar="ID", max=LARGEST_ID, help="Whose calls they are.")],
     days: Annotated[float, typer.Option(min=0.01, help="Spread their starts over so many days up to now.")] = 5.0,
     seed: Annotated[int, typer.Option(help="The same seed gives the same calls (at the same time of day).")] = 1,
     data: Data = None,

@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress
 from rich.table import Table
 
 from callhouse.cli.context import (
+    LARGEST_ID,
     Config,
     Data,
     Json,
@@ -37,8 +38,13 @@ PAGE = 1_000
 
 app = typer.Typer(help="Records that were refused inside an accepted batch.", no_args_is_help=True)
 
-AccountId = Annotated[int | None, typer.Option("--account", metavar="ID", help="Only this account's records.")]
-Ids = Annotated[list[int] | None, typer.Argument(metavar="[ID]...", help="Numbers, as `quarantine list` shows them.")]
+AccountId = Annotated[
+    int | None, typer.Option("--account", metavar="ID", max=LARGEST_ID, help="Only this account's records.")
+]
+Ids = Annotated[
+    list[int] | None,
+    typer.Argument(metavar="[ID]...", max=LARGEST_ID, help="Numbers, as `quarantine list` shows them."),
+]
 All = Annotated[bool, typer.Option("--all", help="All records, or all of `--account`.")]
 
 

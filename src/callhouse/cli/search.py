@@ -7,14 +7,27 @@ import typer
 from rich.table import Table
 
 from callhouse.app import now
-from callhouse.cli.context import Config, Data, Json, Set, local_time, opened, out, plain, print_json, run, settings
+from callhouse.cli.context import (
+    LARGEST_ID,
+    Config,
+    Data,
+    Json,
+    Set,
+    local_time,
+    opened,
+    out,
+    plain,
+    print_json,
+    run,
+    settings,
+)
 from callhouse.model.instant import YEAR, parse_duration
 from callhouse.model.query import CallQuery
 from callhouse.store.calls import FoundCall
 
 
 def search(
-    account: Annotated[int, typer.Option("--account", metavar="ID", help="Whose calls.")],
+    account: Annotated[int, typer.Option("--account", metavar="ID", max=LARGEST_ID, help="Whose calls.")],
     words: Annotated[
         list[str] | None, typer.Argument(help="Words that the log must hold, all of them; case does not matter.")
     ] = None,

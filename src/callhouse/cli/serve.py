@@ -13,6 +13,7 @@ import msgspec
 import typer
 from granian import Granian
 from granian.constants import HTTPModes, Interfaces, Loops
+from granian.utils.proxies import wrap_asgi_with_proxy_headers
 from rich.table import Column, Table
 
 from callhouse.app import create_app
@@ -76,7 +77,9 @@ def _application(in_force: Settings, port: int, _target: str) -> Any:
         sys.stdout.write(f"Callhouse is ready on {address}\n")
         sys.stdout.flush()
 
-    return create_app(in_force, announce)
+    app = create_app(in_force, announce)
+    trusted = in_force.server.trusted_proxies
+    return wrap_asgi_with_proxy_headers(app, trusted) if trusted else app
 
 
 async def _listening(host: str, port: int) -> None:

@@ -93,7 +93,7 @@ def _reason(record: bytes, error: Exception) -> str:
         return f"holds half a surrogate pair, {half[1].decode()} without its other half (byte {half.start(1)})"
     if "truncated" in reason:
         return f"is no JSON object: it ends too early (byte {len(record)})"
-    if reason.startswith("Number out of range"):
+    if "out of range" in reason:
         return "holds a number that is out of range"
     return f"is no JSON object: {reason}"
 

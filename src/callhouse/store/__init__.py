@@ -30,6 +30,7 @@ LEAST_FREE = 64 * 1024 * 1024
 _PROBE = """
 INSERT INTO meta (name, value) VALUES ('probe', :now) ON CONFLICT (name) DO UPDATE SET value = excluded.value
 """
+_ANSWERS = "SELECT (SELECT max(id) FROM accounts), (SELECT max(id) FROM calls)"
 _STATISTICS = {
     "calls": "SELECT coalesce(sum(calls), 0) FROM call_counts WHERE width = 768",
     "logs": "SELECT count(*) FROM logs",
@@ -156,10 +157,11 @@ class Store:
         return True
 
     async def probe(self) -> None:
-        """Return once something was written and is on disk; raises StoreUnavailable otherwise.
+        """Return once something was read, and written and on disk; raises StoreUnavailable otherwise.
 
         Who asks while a probe is under way waits for that one: probes must not queue up before a store that hangs.
         """
+        await self._engine.quick(lambda reader: reader.rows(_ANSWERS, {}))
         if self._probe is None or self._probe.done():
             written = self._engine.write(lambda tx: tx.each(_PROBE, [{"now": str(self.clock())}]))
             self._probe = asyncio.ensure_future(written)

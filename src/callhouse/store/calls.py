@@ -1,7 +1,7 @@
 """CallQuery → SQL → Page; and single calls and their logs."""
 
 import functools
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -20,10 +20,6 @@ SMALL_PAGE = 100
 DEEP_OFFSET = 500
 """From here on the counts lead to a page faster than stepping over the calls before it; a page by end steps over them
 in another thread."""
-
-CHUNK = 5_000
-"""Rows read at a time for a long page unless the caller wants fewer: between chunks no snapshot is held, however slow
-the client. Each chunk is a hop to another thread, each row about a kilobyte in memory."""
 
 SMALL_LOG = 16 * 1024
 """A compressed log of at most so many bytes is unpacked without leaving the event loop."""
@@ -111,38 +107,12 @@ class Calls:
         self._engine = engine
         self._codec = codec
 
-    async def start_of_page(self, query: CallQuery, fields: Sequence[str], chunk: int = CHUNK) -> Page[Row]:
-        """The first *chunk* rows of the page at most, and the exact total; rows_of_page reads on.
-
-        The window is by start, and of one account.
-        """
+    async def page(self, query: CallQuery, fields: Sequence[str]) -> Page[Row]:
+        """The whole page and the exact total, of one instant; the query's window is by start, and of one account."""
         if query.limit <= SMALL_PAGE and _is_counted(query) and not (query.oldest_first and _is_deep(query)):
             return await self._engine.quick(lambda reader: _small_page(reader, query, tuple(fields)))
         sql = _page(query, tuple(fields))
-        first = msgspec.structs.replace(query, limit=min(query.limit, chunk))
-        return await self._engine.read(lambda reader: Page(_rows(reader, sql, first), _total(reader, query)))
-
-    async def rows_of_page(
-        self, query: CallQuery, fields: Sequence[str], first: list[Row], chunk: int = CHUNK
-    ) -> AsyncIterator[list[Row]]:
-        """All rows of the page, *chunk* at a time; the *first* of them are those that start_of_page gave.
-
-        *fields* must end in ``start`` and ``session_id``, which mark the place to go on from.
-        """
-        yield first
-        if len(first) < chunk:
-            return
-        last, left = first[-1], query.limit - chunk
-        sql = _page(query, tuple(fields), after=True)
-        while left > 0:
-            few = msgspec.structs.replace(query, limit=min(left, chunk), offset=0)
-            place = {"last_start": last[-2], "last_session": last[-1]}
-            rows = await self._engine.read(lambda reader, q=few, p=place: _rows(reader, sql, q, p))  # type: ignore[misc]
-            if not rows:
-                return
-            yield rows
-            left -= len(rows)
-            last = rows[-1]
+        return await self._engine.read(lambda reader: Page(_rows(reader, sql, query), _total(reader, query)))
 
     async def page_by_end(self, query: CallQuery, fields: Sequence[str]) -> Page[Row]:
         """The whole page and the exact total; the query's window is of the calls' ends."""
@@ -271,10 +241,10 @@ def _is_deep(query: CallQuery) -> bool:
     return query.offset >= DEEP_OFFSET
 
 
-def _page(query: CallQuery, fields: tuple[str, ...], *, after: bool = False, total: str = "") -> str:
+def _page(query: CallQuery, fields: tuple[str, ...], total: str = "") -> str:
     more, _ = conditions(query)
     logged = query.logged_since is not None
-    return _select(fields, more, oldest_first=query.oldest_first, logged=logged, after=after, total=total)
+    return _select(fields, more, oldest_first=query.oldest_first, logged=logged, total=total)
 
 
 @functools.cache
@@ -283,19 +253,10 @@ def _columns(fields: tuple[str, ...]) -> str:
 
 
 @functools.cache
-def _select(
-    fields: tuple[str, ...],
-    more: str,
-    *,
-    oldest_first: bool,
-    logged: bool = False,
-    after: bool = False,
-    total: str = "",
-) -> str:
+def _select(fields: tuple[str, ...], more: str, *, oldest_first: bool, logged: bool = False, total: str = "") -> str:
     columns = _columns(fields) + (f", {total}" if total else "")
-    place = f"AND (started, session_id) {'>' if oldest_first else '<'} (:last_start, :last_session)" if after else ""
     order = _OLDEST_FIRST if oldest_first else _NEWEST_FIRST
-    found = f"FROM calls WHERE {_CLAUSES} {more} {place} {order} OFFSET :offset"
+    found = f"FROM calls WHERE {_CLAUSES} {more} {order} OFFSET :offset"
     if not logged:
         return f"SELECT {columns} {found}"
     # Found first, then read: without the other columns the index of the calls that have a log is the one to use.
@@ -321,7 +282,7 @@ def _parameters(query: CallQuery, more: dict[str, Any] | None = None) -> dict[st
 def _small_page(reader: Reader, query: CallQuery, fields: tuple[str, ...]) -> Page[Row]:
     """The rows and the total by one statement, which is a snapshot by itself."""
     total, bounds = rollups.total_expression(query.since, query.until)
-    rows = _rows(reader, _page(query, fields, total=total), query, bounds)
+    rows = _rows(reader, _page(query, fields, total), query, bounds)
     if not rows:
         return Page([], _total(reader, query))
     return Page([row[:-1] for row in rows], rows[0][-1])

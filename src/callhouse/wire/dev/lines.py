@@ -15,7 +15,7 @@ from callhouse.model.log import LogEntry
 from callhouse.store.engine import Row
 
 SESSION = ("direction", "src", "dest", "channel", "end", "start", "session_id")
-"""What a row of the store holds for a session line; it ends in what the store needs to go on reading."""
+"""What a row of the store holds for a session line."""
 
 UNKNOWN = "-"
 NO_CHANNEL = "0"

@@ -24,6 +24,7 @@ from callhouse.render import (
     XML,
     ignored_parameters,
     integer,
+    slices,
     streamed,
     wants_xml,
     whole,
@@ -65,10 +66,10 @@ async def logs(
     store: Store = request.app.state.store
     now = store.clock()
     query = _query(now, account, start, end, number, limit, offset, logged_since=account.retention.details_since(now))
-    page = await store.calls.start_of_page(query, schema.LISTED)
+    page = await store.calls.page(query, schema.LISTED)
 
     async def found() -> AsyncIterator[list[schema.LogBody]]:
-        async for rows in store.calls.rows_of_page(query, schema.LISTED, page.rows):
+        for rows in slices(page.rows):
             yield schema.log_bodies(rows)
 
     return await _listed(request, "logs", page.total, found())
@@ -112,10 +113,10 @@ async def sessions(
     account = await _account(request)
     store: Store = request.app.state.store
     query = _query(store.clock(), account, start, end, number, limit, offset, oldest_first=True)
-    page = await store.calls.start_of_page(query, lines.SESSION)
+    page = await store.calls.page(query, lines.SESSION)
 
     async def found() -> AsyncIterator[list[str]]:
-        async for rows in store.calls.rows_of_page(query, lines.SESSION, page.rows):
+        for rows in slices(page.rows):
             if len(rows) > SMALL_PAGE:
                 yield await asyncio.to_thread(lines.session_lines, rows, account)
             else:
@@ -170,10 +171,16 @@ def _query(
     oldest_first: bool = False,
 ) -> CallQuery:
     since, until = window(start, end)
-    earliest = account.retention.sessions_since(now)
+    retention = account.retention
+    kept = retention.sessions
+    if logged_since is not None and kept is not None:
+        # A log may be kept for longer than a session.
+        kept = None if retention.details is None else max(kept, retention.details)
+    earliest = 0 if kept is None else now - kept
     if since < earliest - GRACE:
-        kept = format_duration(account.retention.sessions)
-        raise BadParameter("start", start, f"a time within the last {kept}: {earliest // SECOND} or later")
+        raise BadParameter(
+            "start", start, f"a time within the last {format_duration(kept)}: {earliest // SECOND} or later"
+        )
     return CallQuery(
         account_ids=(account.id,),
         since=max(since, earliest),

@@ -16,7 +16,7 @@ _MEMBER = {"logs": "log", "sessions": "session", "errors": "error"}
 """The name of a list's members in XML."""
 
 LISTED = ("id", "dest", "direction", "src", "end", "start", "session_id")
-"""What a row of the store holds for a call in the list of logs; it ends in what the store needs to go on reading."""
+"""What a row of the store holds for a call in the list of logs."""
 
 CallType = Literal["inbound", "outbound", "transfer"]
 

@@ -1,7 +1,7 @@
 """Paths and parameters → CallQuery → bodies."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Annotated, Any
 from urllib.parse import unquote_to_bytes
 
@@ -26,6 +26,7 @@ from callhouse.render import (
     XML_DECLARATION,
     ignored_parameters,
     integer,
+    slices,
     streamed,
     wants_xml,
     whole,
@@ -37,7 +38,7 @@ from callhouse.store.engine import Row
 from callhouse.wire.fuse import reference, schema
 
 ROWS_WITH_LOGS = 500
-"""Calls that are held at a time for an answer with logs: a client that stops reading must not cost much."""
+"""Calls at most whose logs are read together."""
 
 LARGE = 64 * 1024
 """A log of more bytes than this is turned into XML in another thread."""
@@ -67,23 +68,23 @@ async def calls(
     store: Store = request.app.state.store
     query = _query(store, account, start, end, number, limit, offset)
     headers = ignored_parameters(request, KNOWN)
-    page = await store.calls.start_of_page(query, schema.FIELDS)
+    page = await store.calls.page(query, schema.FIELDS)
     details_since = account.retention.details_since(store.clock())
     xml = wants_xml(request)
 
     async def body() -> AsyncGenerator[bytes, None]:
         yield XML_DECLARATION + b"<result><calls>" if xml else b'{"calls":['
         separator = b""
-        async for rows in store.calls.rows_of_page(query, schema.FIELDS, page.rows):
+        for rows in slices(page.rows):
             bodies = schema.call_bodies(rows, details_since)
             if xml:
                 yield "".join(map(schema.call_xml, bodies)).encode()
-            elif bodies:
+            else:
                 yield separator + msgspec.json.encode(bodies)[1:-1]
                 separator = b","
         yield _end(page.total, xml)
 
-    if _iswhole(page, query) and not xml and len(page.rows) <= SMALL_PAGE:
+    if not xml and len(page.rows) <= SMALL_PAGE:
         bodies = schema.call_bodies(page.rows, details_since)
         return whole(msgspec.json.encode(schema.CallsBody(bodies, page.total)), headers, JSON)
     return await streamed(request, body(), headers, XML if xml else JSON)
@@ -103,14 +104,14 @@ async def all_logs(
     store: Store = request.app.state.store
     query = _query(store, account, start, end, number, limit, offset)
     headers = ignored_parameters(request, KNOWN)
-    page = await store.calls.start_of_page(query, schema.FIELDS, ROWS_WITH_LOGS)
+    page = await store.calls.page(query, schema.FIELDS)
     details_since = account.retention.details_since(store.clock())
     xml = wants_xml(request)
 
     async def body() -> AsyncGenerator[bytes, None]:
         yield XML_DECLARATION + b"<result><calls>" if xml else b'{"calls":['
         separator = b""
-        async for rows in store.calls.rows_of_page(query, schema.FIELDS, page.rows, ROWS_WITH_LOGS):
+        for rows in slices(page.rows, ROWS_WITH_LOGS):
             async for pairs in _with_logs(store, account.id, rows, details_since):
                 if xml:
                     yield await asyncio.to_thread(_detailed_xml, pairs)
@@ -175,7 +176,7 @@ def _query(
 
 
 async def _with_logs(
-    store: Store, account_id: int, rows: list[Row], details_since: int
+    store: Store, account_id: int, rows: Sequence[Row], details_since: int
 ) -> AsyncIterator[list[tuple[Row, bytes | None]]]:
     """*rows* with their logs, a few at a time."""
     while rows:

@@ -10,7 +10,7 @@ from callhouse.render import xml_element, xml_text
 from callhouse.store.engine import Row
 
 FIELDS = ("id", "dest", "src", "direction", "end", "event_count", "start", "session_id")
-"""What a row of the store holds for this API; it ends in what the store needs to go on reading."""
+"""What a row of the store holds for this API."""
 
 CallType = Literal["inbound", "outbound", "transfer"]
 

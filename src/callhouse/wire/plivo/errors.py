@@ -50,7 +50,12 @@ class ErrorBody(msgspec.Struct):
 class ListErrorBody(ErrorBody):
     """A failure of the list. *objects* is empty: plivo-python asks even an error how many it holds."""
 
-    objects: list[Any] = []
+    objects: list[Any]
+
+
+def failure(kind: type[ErrorBody], api_id: str, error: str) -> ErrorBody:
+    """The body of that *kind*."""
+    return ListErrorBody(api_id, error, []) if kind is ListErrorBody else kind(api_id, error)
 
 
 def render_error(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
@@ -69,5 +74,5 @@ def render_error(request: Request[Any, Any, Any], error: Exception) -> Response[
     if isinstance(error, TooManyFailures | Busy):
         headers["Retry-After"] = str(error.retry_after)
     kind = ListErrorBody if _LIST.fullmatch(request.scope["path"]) else ErrorBody
-    body = msgspec.json.encode(kind(str(uuid.uuid4()), text))
+    body = msgspec.json.encode(failure(kind, str(uuid.uuid4()), text))
     return Response(body, status_code=status, headers=headers, media_type=JSON)

@@ -16,6 +16,7 @@ from callhouse.wire.plivo.errors import (
     NO_CALL,
     ErrorBody,
     ListErrorBody,
+    failure,
 )
 from callhouse.wire.plivo.schema import CallIds, CallList, CompletedCall, ListMeta, LiveCall, QueuedCall
 
@@ -143,6 +144,7 @@ _EXAMPLE = CompletedCall(
     voice_network_group="",
     source_ip="92.168.0.1",
     stir_attestation="A",
+    cnam_lookup=None,
 )
 _EXAMPLE_LIST = CallList(
     api_id=_ID, meta=ListMeta(limit=20, next=None, offset=0, previous=None, total_count=1), objects=[_EXAMPLE]
@@ -154,19 +156,19 @@ def _failures(kind: type[ErrorBody], more: Failures) -> Failures:
         **more,
         401: (
             "The auth id or token is missing or wrong, the path names another account, or the account is inactive.",
-            kind(_ID, INVALID_CREDENTIALS),
+            failure(kind, _ID, INVALID_CREDENTIALS),
         ),
-        405: ("Only GET and HEAD are answered.", kind(_ID, METHOD)),
+        405: ("Only GET and HEAD are answered.", failure(kind, _ID, METHOD)),
         429: (
             "Too many failed attempts from this address, or too many requests at once.",
-            kind(_ID, "Too many failed attempts; wait before trying again."),
+            failure(kind, _ID, "Too many failed attempts; wait before trying again."),
         ),
-        500: ("The store did not answer.", kind(_ID, INTERNAL)),
+        500: ("The store did not answer.", failure(kind, _ID, INTERNAL)),
     }
 
 
 def _bad(kind: type[ErrorBody], text: str) -> Failures:
-    return {400: ("The parameter that the text names is out of range or not of its kind.", kind(_ID, text))}
+    return {400: ("The parameter that the text names is out of range or not of its kind.", failure(kind, _ID, text))}
 
 
 def _operation(

@@ -88,7 +88,7 @@ class CompletedCall(msgspec.Struct, gc=False, rename={"stir_attestation_": "Stir
     # The documented sample spells it with a capital, every SDK without.
     stir_attestation: str | None
     # No SDK survives its absence in PHP; nothing is known of it here.
-    cnam_lookup: str | None = None
+    cnam_lookup: str | None
 
 
 class ListMeta(msgspec.Struct, gc=False):
@@ -211,6 +211,7 @@ def _completed_call(row: Row, path: str, local: tzinfo) -> CompletedCall:
         network_group,
         source_ip,
         attestation,
+        None,
     )
 
 
