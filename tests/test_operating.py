@@ -253,7 +253,7 @@ class TestMetrics:
         assert found["callhouse_store_batch_records_bucket", ("le", "2.0")] == 5
         assert found["callhouse_ingest_queue_records",] == 0
         assert {key[1][1]: n for key, n in found.items() if key[0] == "callhouse_store_rows"} == {
-            "calls": 1, "logs": 0, "call_errors": 0, "waiting_events": 1, "quarantine": 2,
+            "calls": 1, "logs": 0, "call_errors": 0, "waiting_events": 1, "fragments": 0, "quarantine": 2,
         }  # fmt: skip
 
     def test_the_store_tells_its_size_its_times_and_how_far_back_it_reaches(self, filled):
