@@ -25,6 +25,7 @@ check: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/fuse_reads.py
+	$(BIN)/python benchmarks/dev_reads.py
 	$(BIN)/python benchmarks/plivo_reads.py
 	$(BIN)/python benchmarks/sources.py
 

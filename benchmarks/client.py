@@ -14,11 +14,11 @@ _OK = b"HTTP/1.1 200 "
 _LAST_CHUNK = b"\r\n0\r\n\r\n"
 
 
-def request_bytes(url: str, authorization: str) -> bytes:
+def request_bytes(url: str, authorization: str, accept: str = "*/*") -> bytes:
     """A GET of *url* that keeps the connection."""
     parts = urlsplit(url)
     target = parts.path + (f"?{parts.query}" if parts.query else "")
-    lines = [f"GET {target} HTTP/1.1", f"Host: {parts.netloc}", "Accept: */*", f"Authorization: {authorization}"]
+    lines = [f"GET {target} HTTP/1.1", f"Host: {parts.netloc}", f"Accept: {accept}", f"Authorization: {authorization}"]
     return "\r\n".join([*lines, "", ""]).encode()
 
 

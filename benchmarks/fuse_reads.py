@@ -10,7 +10,7 @@ from stand import DAYS, Stand
 
 from callhouse.model.instant import DAY, SECOND
 from callhouse.model.query import CallQuery
-from callhouse.store.calls import Calls, _rows, _select, _total
+from callhouse.store.calls import Calls, _page, _rows, _total
 from callhouse.store.engine import Reader
 from callhouse.store.logs import LogCodec
 from callhouse.wire.fuse.schema import FIELDS
@@ -42,7 +42,7 @@ class Direct:
         """The rows by one statement, however many, and the total."""
 
         def work(reader: Reader):
-            return _rows(reader, _select(FIELDS), query), _total(reader, query)
+            return _rows(reader, _page(query, FIELDS), query), _total(reader, query)
 
         return _finished(self.quick(work))[0]
 

@@ -34,12 +34,13 @@ out = Console(width=None if sys.stdout.isatty() else 120)
 
 @dataclass
 class Case:
-    """A question: its *path*, and *sql*, which does in this process what the server must do in the store."""
+    """A question: its *path*, the kind of answer to *accept*, and *sql*, which does the store's part of it here."""
 
     name: str
     path: str
     sql: Callable[[], object]
     rounds: int
+    accept: str = "*/*"
 
     @property
     def file(self) -> str:
@@ -65,7 +66,7 @@ def save_answers(asked: Iterable[Case], url: str, login: tuple[str, str], direct
     """Put the server's answer to each case into its file in *directory*; the bytes of each."""
     sizes = {}
     for case in asked:
-        answer = httpx.get(url + case.path, auth=login, timeout=60).raise_for_status()
+        answer = httpx.get(url + case.path, auth=login, headers={"Accept": case.accept}, timeout=60).raise_for_status()
         (directory / case.file).write_bytes(answer.content)
         sizes[case.name] = len(answer.content)
     return sizes
@@ -94,7 +95,7 @@ def latencies(asked: list[Case], url: str, authorization: str) -> dict[str, dict
 
 def _steps(group: list[Case], connection: Connection, url: str, authorization: str):
     for case in group:
-        real = request_bytes(url + case.path, authorization)
+        real = request_bytes(url + case.path, authorization, case.accept)
         static = request_bytes(f"{url}/static/{case.file}", authorization)
         yield case.name, "server", lambda request=real: connection.answer(request)
         yield case.name, "static", lambda request=static: connection.answer(request)

@@ -48,6 +48,7 @@ class Stand:
     def read_only(self) -> SQLiteTransaction:
         """The file as the store itself opens it to read, in this process."""
         connection = apsw.Connection(str(self.data / FILE_NAME))
+        connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
         for pragma in _PRAGMAS:
             connection.execute(pragma)
         connection.pragma("query_only", 1)
@@ -74,7 +75,7 @@ def stand(directory: Path, calls: int, keep: tuple[str, ...]) -> tuple[Stand, bo
 
 def _filled(directory: Path, calls: int, keep: tuple[str, ...]) -> Stand:
     data = directory / "data"
-    login = create_account(data, EMAIL)
+    login = create_account(data, EMAIL, "--login", "bench")
     kept = [word for setting in keep for word in ("--set", setting)]
     what = ["generate", "--calls", str(calls), "--days", str(DAYS), "--account", str(login.id), "--json"]
     # Its progress bar is on standard error, which stays ours.

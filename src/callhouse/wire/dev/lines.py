@@ -17,6 +17,8 @@ from callhouse.store.engine import Row
 SESSION = ("direction", "src", "dest", "channel", "end", "start", "session_id")
 """What a row of the store holds for a session line."""
 
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
 UNKNOWN = "-"
 NO_CHANNEL = "0"
 
@@ -107,7 +109,10 @@ def _channel(channel: str | None, session_id: str) -> str:
 
 def _bracket(seconds: int, zone: tzinfo) -> str:
     """``03/Nov/2017:00:10:42 -0400``: the offset is the one that is true at that instant."""
-    return f"{datetime.fromtimestamp(seconds, zone):%d/%b/%Y:%H:%M:%S %z}"[:26]
+    # A third of strftime's time, and in English whatever the locale.
+    at = datetime.fromtimestamp(seconds, zone)
+    iso = at.isoformat()
+    return f"{iso[8:10]}/{_MONTHS[at.month - 1]}/{iso[:4]}:{iso[11:19]} {iso[19:22]}{iso[23:25]}"
 
 
 def _length(seconds: int) -> str:
