@@ -148,6 +148,35 @@ def test_a_bad_parameter_is_a_400_that_names_it_its_value_and_what_was_expected(
     assert list(answer.json()) == ["error"]
 
 
+anything = st.one_of(
+    st.integers().map(str), st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=20), st.just("0")
+)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    route=st.sampled_from(["calls", "all_logs", "call"]),
+    segments=st.lists(anything, max_size=3),
+    parameters=st.dictionaries(st.sampled_from(["number", "limit", "offset", "sort"]), anything),
+    accept=st.sampled_from(["application/xml", "application/json", "*/*"]),
+)
+def test_no_input_gives_a_5xx_and_every_failure_is_told_in_the_apis_form(
+    server, login, route, segments, parameters, accept
+):
+    quoted = ["".join(f"%{byte:02X}" for byte in segment.encode()) for segment in segments]
+    path = "/".join(["/api", route, *quoted])
+    answer = get(server, login, path, params=parameters, headers={"Accept": accept})
+    assert answer.status_code in {200, 400, 404}
+    if answer.status_code != 200:
+        if accept == "application/xml":
+            tree = ET.fromstring(answer.content)
+            assert (tree.tag, [child.tag for child in tree]) == ("result", ["error"])
+            assert tree.findtext("error")
+        else:
+            assert list(answer.json()) == ["error"]
+            assert answer.json()["error"]
+
+
 def test_an_empty_parameter_is_as_if_absent_and_an_unknown_one_is_named_in_a_header(server, login):
     plain = get(server, login, f"/api/calls/{START}/{START + 2000}")
     assert "x-ignored-parameters" not in plain.headers
