@@ -51,7 +51,7 @@ async def send(store, account, rows):
 async def answers(store, account):
     """All that can be seen of the account's complete calls: rows, total, logs, what a search finds and errors."""
     query = CallQuery(account_ids=(account.id,), since=0, until=2 * NOW, limit=1000)
-    page = await store.calls.start_of_page(query, FIELDS)
+    page = await store.calls.page(query, FIELDS)
     logs = {}
     for row in page.rows:
         found = await store.calls.log(account.id, row[-1], since=0, details_since=0)
@@ -165,7 +165,7 @@ def test_what_others_sent_of_a_call_outlives_each_new_join(stored):
             for row in rows[10:]:
                 await store.ingest([record(account, row)])
             query = CallQuery(account_ids=(account.id,), since=0, until=2 * NOW, limit=10)
-            page = await store.calls.start_of_page(query, ("location", "extra", "src", "event_count", "session_id"))
+            page = await store.calls.page(query, ("location", "extra", "src", "event_count", "session_id"))
             [found] = [row for row in page.rows if row[-1] == session]
             assert (found[0], json.loads(found[1])["x-own"], found[2]) == ("Boston", "kept", "+14155550001")
             _, _, logs, _ = await answers(store, account)
@@ -246,7 +246,7 @@ def test_a_call_cut_off_by_a_crash_is_closed_when_it_was_silent_for_long(stored,
         assert len(logs[row[-1]]) == len(rows)
         query = CallQuery(account_ids=(account.id,), since=0, until=2 * NOW, limit=10)
         fields = ("hangup_cause_code", "hangup_cause_name", "hangup_original_code", "hangup_source")
-        assert (await store.calls.start_of_page(query, fields)).rows == [(0, "Unknown", None, None)]
+        assert (await store.calls.page(query, fields)).rows == [(0, "Unknown", None, None)]
         # It was not cut off after all: what comes now is the truth.
         channel, uniqueid = "SIP/127.0.0.1-0000001a", "lab1-1795214136.134"
         late = [
