@@ -216,9 +216,11 @@ class BatchWriter:
             if session is not None:
                 kept[key] = session, outcome
             applied.append((session, outcome, again))
-        self._drop([s for s in self._sessions.values() if s.call is None and s.row_id])
+        if groups:
+            self._drop([s for s in self._sessions.values() if s.call is None and s.row_id])
         self._store([s for s in self._sessions.values() if s.call is not None or s.parts or s.errors])
-        fragments.put(self._tx, groups, self._now)
+        if groups:
+            fragments.put(self._tx, groups, self._now)
         outcomes = [
             msgspec.structs.replace(outcome, repeated=again or not session.changed) if session else outcome
             for session, outcome, again in applied
@@ -292,7 +294,7 @@ class BatchWriter:
             if min(instant for instant in (call.start, call.end, self._now) if instant is not None) < calls_since:
                 kept = format_duration(account.retention.calls)
                 raise RecordError(f"the call is older than its retention of {kept}")
-        events, errors, late = self._in_time(account, call, part.events)
+        events, errors, late = self._in_time(account, call, part.events) if part.events else ((), (), ())
         if part.events and not events and not errors and part.call is None:
             kept = format_duration(account.retention.details)
             raise RecordError(f"its events are older than their retention of {kept}")
@@ -425,7 +427,7 @@ class BatchWriter:
         self._store_logs([s for s in (*inserted, *updated) if (s.account_id, s.session_id) in logs], logs)
         self._tx.each(_MOVE_LOG, _moved_logs(updated))
         self._tx.each(_SHOW_ERRORS, (_shown(s) for s in (*inserted, *updated) if _errors_moved(s)))
-        self._tx.each(_DROP_ERROR, (row for session in sessions for row in _unsaid_errors(session)))
+        self._tx.each(_DROP_ERROR, (row for s in sessions if s.unsaid_errors for row in _unsaid_errors(s)))
         for session in sessions:
             if session.errors and self._tx.each(_ADD_ERROR, _error_rows(session)):
                 session.changed = True
@@ -526,9 +528,7 @@ def _error_rows(session: _Session) -> Iterable[dict[str, Any]]:
 
 def _unsaid_errors(session: _Session) -> Iterable[dict[str, Any]]:
     """The errors that the call's rows told of and, joined with more of them, tell of no longer."""
-    told = (
-        {identity for part in session.errors for identity, _ in _identified(part)} if session.unsaid_errors else set()
-    )
+    told = {identity for part in session.errors for identity, _ in _identified(part)}
     return ({**session.key, "identity": identity} for identity in session.unsaid_errors - told)
 
 
