@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from conftest import KEEP_ALL
 from serving import callhouse
 from sources.switch_calls import post, stored_calls
 
@@ -11,14 +12,14 @@ RECORD = {"id": "c1", "callee": "800", "start_time": "1795213752.988", "end_time
 
 
 def test_a_server_reads_records_as_its_settings_say(own_server):
-    server = own_server("sources.kamailio.call_id=id", "sources.kamailio.dest=callee")
+    server = own_server(*KEEP_ALL, "sources.kamailio.call_id=id", "sources.kamailio.dest=callee")
     login = server.account()
     assert post(server, login, "kamailio", json.dumps(RECORD).encode())["accepted"] == 1
     assert stored_calls(server, login)["c1"]["dest"] == "800"
 
 
 def test_what_was_refused_under_wrong_settings_is_replayed_under_right_ones(own_server, tmp_path):
-    server = own_server()
+    server = own_server(*KEEP_ALL)
     login = server.account()
     reply = post(server, login, "kamailio", json.dumps(RECORD).encode())
     assert "sources.kamailio.call_id" in reply["rejected"][0]["error"]
@@ -26,7 +27,7 @@ def test_what_was_refused_under_wrong_settings_is_replayed_under_right_ones(own_
     assert "csv_template" in post(server, login, "freeswitch", row, "text/csv")["rejected"][0]["error"]
     file = tmp_path / "callhouse.toml"
     file.write_text(
-        '[sources.kamailio]\ncall_id = "id"\n\n'
+        '[retention]\nsessions = "forever"\n\n[sources.kamailio]\ncall_id = "id"\n\n'
         "[sources.freeswitch]\ncsv_template = '${start_stamp};${end_stamp};${uuid}'\ntimezone = \"Europe/Berlin\"\n"
     )
     callhouse("quarantine", "replay", "--all", "--config", file, data=server.data)

@@ -136,13 +136,12 @@ def test_a_long_page_holds_every_call_once_and_as_many_as_its_total_while_calls_
         writing = asyncio.create_task(write())
         totals = set()
         try:
-            for _ in range(40):
+            while len(totals) <= 10:
                 found, total = await page(store, query)
                 assert len({session for _, session in found}) == len(found) == total
                 totals.add(total)
         finally:
             reading = False
             await writing
-        assert len(totals) > 10
 
     stored(work)
