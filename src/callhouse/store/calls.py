@@ -187,7 +187,7 @@ class Calls:
 
     async def by_id(self, account_id: int, call_id: int, fields: Sequence[str], *, since: int) -> Row | None:
         """The complete call with that id that started at *since* or later."""
-        columns = ", ".join(_EXPRESSIONS[field] for field in fields)
+        columns = _columns(tuple(fields))
         sql = f"SELECT {columns} FROM calls WHERE account_id = :account_id AND id = :id AND {COMPLETE}"  # noqa: S608
         parameters = {"account_id": account_id, "id": call_id, "since": since}
         found = await self._engine.quick(lambda reader: reader.rows(f"{sql} AND started >= :since", parameters))

@@ -14,7 +14,7 @@ from callhouse.auth import authenticate
 from callhouse.errors import DetailGone, NotFound
 from callhouse.model import log as log_document
 from callhouse.model.account import Account
-from callhouse.model.query import CallQuery, Page
+from callhouse.model.query import CallQuery
 from callhouse.reference import END, LIMIT, LIMITS, NUMBER, OFFSET, OFFSETS, SINCE, START, UNTIL
 from callhouse.render import (
     DEFAULT_LIMIT,
@@ -197,8 +197,3 @@ def _log_xml(document: bytes) -> bytes:
 
 def _end(total: int, xml: bool) -> bytes:
     return (f"</calls><total_calls>{total}</total_calls></result>" if xml else f'],"total_calls":{total}}}').encode()
-
-
-def _iswhole(page: Page[Row], query: CallQuery) -> bool:
-    """Whether the start of the page is all of it."""
-    return len(page.rows) == min(query.limit, max(page.total - query.offset, 0))
