@@ -20,8 +20,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from callhouse.sources import cuts
 from callhouse.sources.asterisk import Options, readers
-from callhouse.sources.asterisk.split import split
+from callhouse.sources.asterisk.split import Splitter
 
 SAMPLES = Path(__file__).parents[1] / "tests/sources/samples/asterisk/local-ivr"
 FILES = {"CEL, 23 columns": "cel_full.csv", "CEL, 20 columns": "cel_legacy.csv", "CDR, 21 columns": "Master.csv"}
@@ -50,7 +51,7 @@ def seconds(work: Callable[[], object]) -> float:
 def measured(body: bytes) -> dict[str, float]:
     """Rows a second of each step, and of all together."""
     text = body.decode()
-    rows = split(body)
+    rows = [row for _, row in cuts(Splitter(), body)]
     groups = defaultdict(list)
     for row in rows:
         fragment = read(row, 32)
@@ -63,7 +64,7 @@ def measured(body: bytes) -> dict[str, float]:
 
     steps = {
         "csv.reader alone": lambda: list(csv.reader(io.StringIO(text))),
-        "splitting": lambda: split(body),
+        "splitting": lambda: list(cuts(Splitter(), body)),
         "reading": lambda: [read(row, 32) for row in rows],
         "joining": joining,
     }

@@ -6,8 +6,9 @@ import json
 from collections import defaultdict
 from pathlib import Path
 
+from callhouse.sources import cuts
 from callhouse.sources.asterisk import Options, readers
-from callhouse.sources.asterisk.split import split
+from callhouse.sources.asterisk.split import Splitter
 
 SAMPLES = Path(__file__).parent / "samples" / "asterisk"
 CEL = "local-ivr/cel_full.csv"
@@ -39,6 +40,10 @@ COLUMNS = [
     "EventExtra",
     "TenantID",
 ]
+
+
+def split(body):
+    return [row for _, row in cuts(Splitter(), body)]
 
 
 def rows_of(*files):

@@ -329,7 +329,7 @@ def test_contexts_of_ones_own_tell_the_direction():
 def test_the_sip_call_id_that_a_dialplan_sets_is_kept():
     columns = "calldate,src,dst,dcontext,channel,dstchannel,disposition,duration,billsec,uniqueid,linkedid,sip_call_id"
     row = "2026-11-20 10:00:00,1,2,from-trunk,SIP/t-1,,ANSWERED,10,8,a.1,a.1,4711@example.com"
-    from callhouse.sources.asterisk.split import split
+    from sources.asterisk_rows import split
 
     [call] = calls(split(f"{columns}\n{row}\n".encode())).values()
     assert call.sip_call_id == "4711@example.com"

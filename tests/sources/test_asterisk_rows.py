@@ -14,8 +14,7 @@ from callhouse.errors import RecordError
 from callhouse.model import log as log_document
 from callhouse.sources.asterisk import Options, columns, readers
 from callhouse.sources.asterisk.rows import RowReader, repaired
-from callhouse.sources.asterisk.split import split
-from sources.asterisk_rows import CDR, CDR_CUSTOM, CEL, CEL_20, COLUMNS, SAMPLES, calls, cel, line, read, rows_of
+from sources.asterisk_rows import CDR, CDR_CUSTOM, CEL, CEL_20, COLUMNS, SAMPLES, calls, cel, line, read, rows_of, split
 
 FULL = ["acc", "100", "200", "from-trunk", '"A" <100>', "SIP/t-1", "", "Dial", "SIP/200"]
 FULL += ["2026-11-20 10:00:00", "", "2026-11-20 10:00:09", "9", "0", "NO ANSWER", "DOCUMENTATION"]

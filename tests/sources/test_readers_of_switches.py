@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from callhouse.errors import RecordError
 from callhouse.model import call as calls
-from callhouse.sources import freeswitch, kamailio
+from callhouse.sources import cuts, freeswitch, kamailio
 from sources.switch_calls import SAMPLES
 
 MUTATIONS = int(os.environ.get("CALLHOUSE_TEST_MUTATIONS", "2000"))
@@ -42,7 +42,7 @@ TOKENS = [
 def examined(plugin, record):
     """Read *record* as a body is read, and hold what comes of it against what the store expects."""
     [read] = plugin.readers.values()
-    for raw in plugin.split(record):
+    for _, raw in cuts(plugin.splitter(), record):
         try:
             part = read(raw, 32)
         except RecordError as error:

@@ -13,7 +13,7 @@ import zstandard
 from litestar import Request
 
 from callhouse.errors import TooLarge, Unreadable
-from callhouse.sources import Split
+from callhouse.sources import Splitter, cuts, is_json
 
 _NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines")
 _LARGEST_WINDOW = 2**27
@@ -38,7 +38,6 @@ MAX_FRAMES = 10_000
 
 # Possessive, and a string may end with the body: a body cut off within one is read once, not once from each quote.
 _TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[\[\]{},]', re.DOTALL)
-_is_json = msgspec.json.Decoder(msgspec.Raw).decode
 _split_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
@@ -138,13 +137,17 @@ def _too_large(limit: int) -> TooLarge:
     return TooLarge(f"The body has more than {limit} bytes after decompression; send it in parts.")
 
 
-def split(body: bytes, content_type: str, max_records: int, by: Split | None = None) -> list[bytes]:
-    """The records of *body* as *by* cuts it; else one JSON object, the members of a JSON array, or the lines of NDJSON.
+def split(body: bytes, content_type: str, max_records: int, splitter: Splitter | None = None) -> list[bytes]:
+    """The records of *body* as *splitter* cuts it; without one the members of a JSON array, the lines of NDJSON, or one
+    JSON object.
 
     Raises Unreadable when there is nothing that could be a record, and TooLarge when there are too many.
     """
-    records = _records(body, content_type, max_records) if by is None else list(islice(by(body), max_records + 1))
-    if by is not None and not records:
+    if splitter is None:
+        records = _records(body, content_type, max_records)
+    else:
+        records = [record for _, record in islice(cuts(splitter, body), max_records + 1)]
+    if splitter is not None and not records:
         raise Unreadable("The body is empty.")
     if len(records) > max_records:
         raise TooLarge(f"The body has more than {max_records} records; send it in parts.")
@@ -166,15 +169,6 @@ def _records(body: bytes, content_type: str, max_records: int) -> list[bytes]:
         may_be_lines = rest and (first.rstrip().endswith(b"}") or b"\n{" in body)
         return _lines(body) if may_be_lines and not is_json(body) else [body]
     raise Unreadable("The body is neither a JSON object, a JSON array nor NDJSON.")
-
-
-def is_json(body: bytes) -> bool:
-    """Whether *body* is one JSON value from its first byte to its last."""
-    try:
-        _is_json(body)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return False
-    return True
 
 
 def _lines(body: bytes) -> list[bytes]:

@@ -1,7 +1,7 @@
 """Records in, outcomes out: the way from a source's reader to the store, over HTTP or from the quarantine."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -14,7 +14,7 @@ from callhouse.ingest.limits import IngestLimits
 from callhouse.model.account import Account
 from callhouse.model.record import Fragment, Outcome, Part, Record
 from callhouse.observability import EXPIRED_EVENTS, INGESTED, QUEUE_DEPTH
-from callhouse.sources import ReadRecord, Source, Split
+from callhouse.sources import ReadRecord, Source, Splitter, is_json
 from callhouse.store import Store
 from callhouse.store.quarantine import Quarantined
 
@@ -52,7 +52,7 @@ class Reader:
     """How a route's bodies are cut into records and its records are read, as Source says."""
 
     read: ReadRecord
-    split: Split | None
+    splitter: Callable[[], Splitter] | None
 
 
 class Pump:
@@ -74,14 +74,15 @@ class Pump:
         """
 
         def work() -> list[Record]:
+            splitter = None if reader.splitter is None else reader.splitter()
             decoded = bodies.decode(sent.body, sent.content_encoding, self._limits.max_body)
             found = [
                 Record(account=account, source=route, raw=raw, read=self._part(raw, reader.read))
-                for raw in bodies.split(decoded, sent.content_type, self._limits.max_records, reader.split)
+                for raw in bodies.split(decoded, sent.content_type, self._limits.max_records, splitter)
             ]
             reasons = [record.read for record in found if isinstance(record.read, str)]
-            all_refused = found and len(reasons) == len(found) and reader.split is None
-            if all_refused and not any(bodies.is_json(record.raw) for record in found):
+            all_refused = found and len(reasons) == len(found) and splitter is None
+            if all_refused and not any(is_json(record.raw) for record in found):
                 raise Unreadable(f"Nothing in the body could be read. Its first record {reasons[0]}.")
             return found
 
@@ -108,7 +109,7 @@ class Pump:
 def readers(options: Mapping[str, msgspec.Struct]) -> dict[str, Reader]:
     """The reader of each route below ``/ingest/``, under the *options* of the sources that are named there."""
     return {
-        route: Reader(read, source.split)
+        route: Reader(read, source.splitter)
         for source in discover(sources, Source)
         for route, read in source.readers_with(options.get(source.name)).items()
     }

@@ -1,9 +1,10 @@
 """What a source is: a module here with a ``plugin`` that reads what one system sends; and what several of them need."""
 
+import io
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -11,7 +12,8 @@ from callhouse.errors import RecordError
 from callhouse.model.record import Fragment, Part
 
 ReadRecord = Callable[[bytes, int], Part | Fragment]
-Split = Callable[[bytes], Iterable[bytes]]
+Cut = tuple[int, bytes]
+"""The number of the line that a record begins with, from 1, and the record."""
 
 MAX_ID = 256
 """Characters of a session_id."""
@@ -31,6 +33,18 @@ class Silence:
     row: Fragment
 
 
+class Splitter(Protocol):
+    """Cuts one body or file, which comes line by line, into records."""
+
+    def take(self, number: int, line: bytes) -> Iterable[Cut]:
+        """The records that are known to be whole now that *line* came as the *number*th, from 1."""
+        ...
+
+    def rest(self) -> Iterable[Cut]:
+        """What is still open, for nothing comes any more."""
+        ...
+
+
 @dataclass(frozen=True)
 class Source:
     """The readers of one system's records, by the last segment of the route that they are posted to.
@@ -39,8 +53,9 @@ class Source:
     RecordError with the reason why it cannot be kept. It is pure: no store, no clock, no network. Its second argument
     bounds how deep a record may nest.
 
-    *split* cuts a body into records, none of them when it is empty; without it a body is JSON or NDJSON. A system that
-    would only send a refused body again has one that takes any body for a record, so that it is quarantined.
+    *splitter* makes what cuts a body or a file into records, none of them when that is empty; without it they are JSON
+    or NDJSON. A system that would only send a refused body again has one that takes anything for a record, so that it
+    is quarantined.
 
     *options* is what an operator may set under ``[sources.<name>]``, a frozen struct of texts that holds the defaults
     and whose fields say in a Meta what they are; *configure* makes the readers under other options, and raises
@@ -50,7 +65,7 @@ class Source:
 
     name: str
     readers: Mapping[str, ReadRecord]
-    split: Split | None = None
+    splitter: Callable[[], Splitter] | None = None
     options: msgspec.Struct | None = None
     configure: Callable[[Any], Mapping[str, ReadRecord]] | None = None
     silence: Callable[[Any], Silence | None] | None = None
@@ -61,6 +76,63 @@ class Source:
 
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
+_is_json = msgspec.json.Decoder(msgspec.Raw).decode
+
+
+def begins_object(line: bytes) -> bool:
+    """Whether *line* can only be the beginning of a JSON object."""
+    return line.lstrip()[:1] == b"{"
+
+
+class LineSplitter:
+    """Every line is a record; but where the first one *begins a document*, a record may go over several lines.
+
+    A document ends before a line that is a JSON object by itself, and where one object ends and another begins.
+    """
+
+    def __init__(self, begins_document: Callable[[bytes], bool] = begins_object) -> None:
+        self._begins_document = begins_document
+        self._has_documents: bool | None = None
+        self._open: list[bytes] = []
+        self._number = 0
+
+    def take(self, number: int, line: bytes) -> Iterable[Cut]:
+        if not self._open and not line.strip():
+            return ()
+        if self._has_documents is None:
+            self._has_documents = self._begins_document(line)
+        if not self._has_documents:
+            return ((number, line.strip()),)
+        if line[:1] == b"{" and is_json(line):
+            return (*self.rest(), (number, line.strip()))
+        done: Iterable[Cut] = ()
+        if self._open and line[:1] == b"{" and self._open[-1].rstrip()[-1:] == b"}":
+            done = self.rest()
+        if not self._open:
+            self._number = number
+        self._open.append(line)
+        return done
+
+    def rest(self) -> Iterable[Cut]:
+        record, self._open = b"".join(self._open).strip(), []
+        return ((self._number, record),) if record else ()
+
+
+def cuts(splitter: Splitter, body: bytes) -> Iterator[Cut]:
+    """The records of a whole *body*."""
+    for number, line in enumerate(io.BytesIO(body), start=1):
+        yield from splitter.take(number, line)
+    yield from splitter.rest()
+
+
+def is_json(text: bytes) -> bool:
+    """Whether *text* is one JSON value from its first byte to its last."""
+    try:
+        _is_json(text)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return False
+    return True
+
 
 # Possessive, so that a record is read once: up to the first escape of a surrogate that has no other half.
 _HALF_A_PAIR = re.compile(

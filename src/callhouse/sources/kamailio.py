@@ -8,10 +8,9 @@ configuration in docs/sources/kamailio.md gives them.
 import csv
 import functools
 import hashlib
-import io
 import re
 import zoneinfo
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime, tzinfo
 from decimal import Decimal
 from typing import Annotated, Any
@@ -24,7 +23,7 @@ from callhouse.model.call import DIRECTIONS, Call, CauseScheme, Direction
 from callhouse.model.event import Event, EventClass
 from callhouse.model.instant import MAX_SECONDS, SECOND
 from callhouse.model.record import Part
-from callhouse.sources import MAX_ID, ReadRecord, Source, json_object
+from callhouse.sources import MAX_ID, Cut, LineSplitter, ReadRecord, Source, json_object
 
 _SECONDS = re.compile(r"\d{1,11}(\.\d{1,9})?", re.ASCII)
 _Q850 = re.compile(r"Q\.850\s*;[^,]*?\bcause=(\d{1,3})\b", re.ASCII | re.IGNORECASE)
@@ -85,22 +84,24 @@ def readers(options: Options) -> Mapping[str, ReadRecord]:
     return {"kamailio": functools.partial(_read, options=options, zone=zone)}
 
 
-def split(body: bytes) -> Iterator[bytes]:
-    """The records of *body*: objects of JSON, one a line or one alone; or rows of CSV.
+class Splitter:
+    """JSON objects, and rows of CSV: a row below a line of column names is a record together with that line."""
 
-    A row below a line of column names is a record together with that line.
-    """
-    if body.lstrip()[:1] == b"{" and b"}\n{" not in body:
-        yield body.strip()
-        return
-    header = b""
-    for line in io.BytesIO(body.removeprefix(b"\xef\xbb\xbf")):
-        if not (row := line.strip()):
-            continue
-        if not header and _is_header(row):
-            header = row + b"\n"
-        else:
-            yield header + row
+    def __init__(self) -> None:
+        self._lines = LineSplitter()
+        self._header = b""
+
+    def take(self, number: int, line: bytes) -> Iterator[Cut]:
+        for at, record in self._lines.take(number, line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line):
+            if not self._header and _is_header(record):
+                self._header = record + b"\n"
+            elif record[:1] == b"{":
+                yield at, record
+            else:
+                yield at, self._header + record
+
+    def rest(self) -> Iterable[Cut]:
+        return self._lines.rest()
 
 
 def _is_header(row: bytes) -> bool:
@@ -295,4 +296,4 @@ def _display_name(text: str) -> str:
     return text
 
 
-plugin = Source(name="kamailio", readers=readers(Options()), split=split, options=Options(), configure=readers)
+plugin = Source(name="kamailio", readers=readers(Options()), splitter=Splitter, options=Options(), configure=readers)

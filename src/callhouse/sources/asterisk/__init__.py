@@ -17,7 +17,7 @@ from callhouse.sources import ReadRecord, Silence, Source
 from callhouse.sources.asterisk import columns
 from callhouse.sources.asterisk.join import Contexts, join
 from callhouse.sources.asterisk.rows import Lost, RowReader, encode_row
-from callhouse.sources.asterisk.split import split
+from callhouse.sources.asterisk.split import Splitter
 
 _ROUTE = "asterisk"
 
@@ -90,7 +90,7 @@ def _listed(text: str) -> list[str]:
 plugin = Source(
     name="asterisk",
     readers=readers(Options()),
-    split=split,
+    splitter=Splitter,
     options=Options(),
     configure=readers,
     silence=silence,

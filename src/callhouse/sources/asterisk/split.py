@@ -1,62 +1,89 @@
 """A body, or a file, of what Asterisk wrote → its rows: CSV with or without a header line, and lines of JSON."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 
 import msgspec
 
 from callhouse.errors import RecordError
+from callhouse.sources import Cut
 from callhouse.sources.asterisk.columns import is_header
 from callhouse.sources.asterisk.rows import values_of
 
+MAX_LINES = 100
+"""Lines that a value may go over: the whole of a CDR has 1,024 bytes at most."""
+
 _FEWEST_COLUMNS = 16
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _decode_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _encode = msgspec.json.Encoder().encode
 
 
-def split(body: bytes) -> list[bytes]:
-    """The rows of *body*, none when it is empty. The rows below a header line come as JSON under its names."""
-    body = body.removeprefix(b"\xef\xbb\xbf").strip()
-    if body[:1] == b"[":
-        try:
-            return [bytes(row) for row in _decode_array(body)]
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            return [body]
-    rows = _rows(body)
-    first = next(rows, None)
-    if first is None:
-        return []
-    names = _header(first)
-    return [first, *rows] if names is None else [_named(names, row) for row in rows]
+class Splitter:
+    """The rows below a header line come as JSON under its names.
+
+    A line feed within quotes belongs to a value; a row that lacks a quote ends with its line.
+    """
+
+    def __init__(self) -> None:
+        self._array: list[bytes] | None = None
+        self._has_begun = False
+        self._has_row = False
+        self._names: list[str] | None = None
+        self._open: list[bytes] = []
+        self._number = 0
+
+    def take(self, number: int, line: bytes) -> Iterable[Cut]:
+        if not self._has_begun:
+            line = line.removeprefix(_BYTE_ORDER_MARK)
+            if not (start := line.lstrip()[:1]):
+                return ()
+            self._has_begun = True
+            self._array = [] if start == b"[" else None
+        if self._array is not None:
+            self._array.append(line)
+            return ()
+        return [(at, row) for at, text in self._lines(number, line) if (row := self._row(text))]
+
+    def rest(self) -> Iterable[Cut]:
+        if self._array:
+            document, self._array = b"".join(self._array).strip(), []
+            return [(1, row) for row in _members(document)]
+        lines, self._open = self._open, []
+        return [(at, row) for at, text in enumerate(lines, self._number) if (row := self._row(text))]
+
+    def _lines(self, number: int, line: bytes) -> Iterable[Cut]:
+        """The lines of the rows that end with *line* or before it, joined where a quote goes over several."""
+        is_object, is_odd = line[:1] == b"{", line.count(b'"') % 2 == 1
+        if not self._open:
+            if is_object or not is_odd:
+                return ((number, line),)
+            self._open, self._number = [line], number
+            return ()
+        lines, self._open = [*self._open, line], []
+        if is_odd and not is_object:
+            return ((self._number, b"".join(lines)),)
+        if is_object or len(lines) > MAX_LINES or _is_whole_row(line):
+            return enumerate(lines, self._number)
+        self._open = lines
+        return ()
+
+    def _row(self, text: bytes) -> bytes:
+        """The row that *text* is, for a reader; nothing of a header line and of a blank one."""
+        row = text.strip()
+        if row and not self._has_row:
+            self._has_row = True
+            self._names = _header(row)
+            if self._names is not None:
+                return b""
+        return _named(self._names, row) if row and self._names is not None else row
 
 
-def _rows(body: bytes) -> Iterator[bytes]:
-    """The rows of *body*. A line feed within quotes belongs to a value; a row that lacks a quote ends with its line."""
-    lines = body.split(b"\n")
-    if body.count(b'"') % 2 == 0 and not any(line.count(b'"') % 2 for line in lines):
-        for line in lines:
-            if row := line.strip():
-                yield row
-        return
-    number = 0
-    while number < len(lines):
-        last = number
-        if lines[number].count(b'"') % 2 and not lines[number].lstrip().startswith(b"{"):
-            last = _last_line(lines, number)
-        if row := b"\n".join(lines[number : last + 1]).strip():
-            yield row
-        number = last + 1
-
-
-def _last_line(lines: list[bytes], number: int) -> int:
-    """The line with which the row ends that begins in line *number* and has an odd number of quotes there."""
-    for last in range(number + 1, len(lines)):
-        if lines[last].startswith(b"{"):
-            return number
-        if lines[last].count(b'"') % 2:
-            return last
-        if _is_whole_row(lines[last]):
-            return number
-    return number
+def _members(document: bytes) -> list[bytes]:
+    """The members of an array of JSON; one that is broken is a row by itself."""
+    try:
+        return [bytes(row) for row in _decode_array(document)]
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return [document]
 
 
 def _is_whole_row(line: bytes) -> bool:

@@ -1,9 +1,8 @@
 """FreeSWITCH: records of mod_json_cdr, mod_xml_cdr and mod_cdr_csv, one a leg."""
 
 import functools
-import io
 import zoneinfo
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import UTC, tzinfo
 from typing import Annotated
 
@@ -11,7 +10,7 @@ import msgspec
 from msgspec import Meta
 
 from callhouse.model.record import Part
-from callhouse.sources import ReadRecord, Source
+from callhouse.sources import LineSplitter, ReadRecord, Source
 from callhouse.sources.freeswitch.document import is_document, read_document
 from callhouse.sources.freeswitch.leg import part
 from callhouse.sources.freeswitch.rows import EXAMPLE, Template
@@ -48,14 +47,11 @@ def _read(record: bytes, max_depth: int, *, template: Template, zone: tzinfo) ->
     return part({"variables": variables}, zone, whole=False)
 
 
-def split(body: bytes) -> Iterator[bytes]:
-    """The records of *body*: one in JSON or XML, in any encoding; a line of JSON each; or the rows of mod_cdr_csv."""
-    if is_document(body) and b"}\n{" not in body:
-        yield body
-        return
-    for line in io.BytesIO(body):
-        if row := line.strip():
-            yield row
-
-
-plugin = Source(name="freeswitch", readers=readers(Options()), split=split, options=Options(), configure=readers)
+plugin = Source(
+    name="freeswitch",
+    readers=readers(Options()),
+    # One record in JSON or XML, in any encoding; a line of JSON each; or the rows of mod_cdr_csv.
+    splitter=functools.partial(LineSplitter, is_document),
+    options=Options(),
+    configure=readers,
+)
