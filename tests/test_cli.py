@@ -21,13 +21,12 @@ from typer.testing import CliRunner
 from callhouse import __version__, simulation
 from callhouse.app import now
 from callhouse.cli import app
-from callhouse.cli.generate import as_sent
 from callhouse.cli.quarantine import IN_TABLE
 from callhouse.cli.serve import _reserved
 from callhouse.errors import CallhouseError
 from callhouse.model.account import Retention
 from callhouse.model.record import Part, Record
-from callhouse.sources.native import read_call
+from callhouse.sources.native import read_call, written
 from callhouse.store import open_store
 from callhouse.store.sqlite import FILE_NAME
 from serving import COMMAND, Login, Server, callhouse, create_account, get, ndjson, send
@@ -565,7 +564,7 @@ class TestGenerate:
 
     def test_a_refused_call_is_kept_as_the_record_that_ingest_would_read_as_the_same(self):
         for call, events in simulation.calls(1, 500, 1_700_000_000_000, 1_700_100_000_000):
-            assert read_call(as_sent(call, events), 32) == Part(session_id=call.session_id, call=call, events=events)
+            assert read_call(written(call, events), 32) == Part(session_id=call.session_id, call=call, events=events)
 
     def test_an_unknown_account_ends_with_status_1(self, tmp_path):
         assert "no account 3" in refused(1, "generate", "--calls", 1, "--account", 3, data=tmp_path)

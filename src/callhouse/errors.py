@@ -15,6 +15,7 @@ CallhouseError
 │   ├── StoreRefused            the database took exception to what was to be written
 │   └── NoStore                 there is no store where one was to be opened
 ├── RecordError                 one record that cannot be kept, with the reason
+├── FileUnreadable              a file that cannot be imported, or not to its end
 └── SettingsError               a setting that is unknown or malformed
 """
 
@@ -94,6 +95,10 @@ class NoStore(StoreUnavailable):
 
 class RecordError(CallhouseError):
     """One record that cannot be kept, and why."""
+
+
+class FileUnreadable(CallhouseError):
+    """A file that cannot be imported, or not to its end; the message names it."""
 
 
 class SettingsError(CallhouseError):

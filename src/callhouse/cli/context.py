@@ -132,6 +132,11 @@ def plain(text: str) -> str:
     return escape("".join(c if c.isprintable() else "\ufffd" for c in text))
 
 
+def counted(number: int, thing: str) -> str:
+    """*number* of *thing*, in the plural where that is due."""
+    return f"{number:,} {thing}" if number == 1 else f"{number:,} {thing}s"
+
+
 def local_time(instant: int) -> str:
     """An instant in ms, as a person reads it."""
     return datetime.fromtimestamp(instant / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

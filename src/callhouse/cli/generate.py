@@ -4,7 +4,7 @@ import contextlib
 import gc
 import multiprocessing
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import islice
 from multiprocessing.connection import Connection
 from typing import Annotated, NamedTuple
@@ -20,14 +20,12 @@ from callhouse.errors import CallhouseError
 from callhouse.model.account import Account
 from callhouse.model.call import Call
 from callhouse.model.event import Event
-from callhouse.model.instant import DAY, SECOND
+from callhouse.model.instant import DAY
 from callhouse.model.record import Part, Record
-from callhouse.sources.native import NativeEvent
+from callhouse.sources import native
 from callhouse.store import Store
 
 BATCH = 2_000
-_IN_SECONDS = {"start", "answer", "end", "duration", "billed_duration"}
-_encode = msgspec.json.Encoder().encode
 
 
 class _Sent(NamedTuple):
@@ -137,19 +135,10 @@ def _simulate(sender: Connection, seed: int, calls: int, since: int, until: int)
     # The other side may stop before the end.
     with contextlib.suppress(BrokenPipeError, KeyboardInterrupt):
         while batch := list(islice(simulated, BATCH)):
-            sender.send_bytes(encode([_Sent(as_sent(*each), *each) for each in batch]))
+            sender.send_bytes(encode([_Sent(native.written(*each), *each) for each in batch]))
 
 
 def _records(owner: Account, simulated: Iterator[_Sent]) -> Iterator[Record]:
     for raw, call, events in simulated:
         part = Part(session_id=call.session_id, call=call, events=events)
         yield Record(account=owner, source="calls", raw=raw, read=part)
-
-
-def as_sent(call: Call, events: Sequence[Event]) -> bytes:
-    """The record that ``/ingest/calls`` would read as *call* and *events*: what is refused can be replayed."""
-    fields = {name: value for name, value in msgspec.structs.asdict(call).items() if value is not None}
-    for name in _IN_SECONDS & fields.keys():
-        fields[name] /= SECOND
-    fields["events"] = [NativeEvent(e.timestamp / SECOND, e.line, e.class_, e.seq, e.data) for e in events]
-    return _encode(fields)

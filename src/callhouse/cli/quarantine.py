@@ -49,12 +49,15 @@ All = Annotated[bool, typer.Option("--all", help="All records, or all of `--acco
 
 
 class ListedRecord(msgspec.Struct):
-    """What ``quarantine list --json`` prints; *received* in epoch seconds, *size* in bytes, *record* as it was sent."""
+    """What ``quarantine list --json`` prints; *received* in epoch seconds, *origin* as ``file:line`` if it came from a
+    file, *size* in bytes, *record* as it was sent.
+    """
 
     id: int
     account: int
     received: float
     source: str
+    origin: str
     reason: str
     size: int
     record: str
@@ -101,7 +104,7 @@ async def _listed(store: Store, account: int | None, limit: int | None) -> Async
         record = await store.quarantine.record(e.id)
         if record is not None:
             text = record.decode(errors="replace")
-            yield ListedRecord(e.id, e.account_id, e.received / 1000, e.source, e.reason, e.size, text)
+            yield ListedRecord(e.id, e.account_id, e.received / 1000, e.source, e.origin, e.reason, e.size, text)
 
 
 async def _print_table(store: Store, account: int | None, limit: int) -> None:
@@ -111,7 +114,8 @@ async def _print_table(store: Store, account: int | None, limit: int) -> None:
         if len(e.preview) == PREVIEW_CHARACTERS:
             preview += "…"
         received, size = local_time(e.received), f"{e.size:,}"
-        table.add_row(str(e.id), str(e.account_id), received, e.source, plain(e.reason), size, plain(preview))
+        reason = plain(f"{e.origin}: {e.reason}" if e.origin else e.reason)
+        table.add_row(str(e.id), str(e.account_id), received, e.source, reason, size, plain(preview))
     if not table.row_count:
         out.print("The quarantine is empty.")
         return

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import re
 import zlib
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -13,9 +13,10 @@ import zstandard
 from litestar import Request
 
 from callhouse.errors import TooLarge, Unreadable
-from callhouse.sources import Splitter, cuts, is_json
+from callhouse.sources import Cut, LineSplitter, Splitter, cuts, is_json
 
 _NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines")
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _LARGEST_WINDOW = 2**27
 
 SILENCE_SECONDS = 30
@@ -156,7 +157,7 @@ def split(body: bytes, content_type: str, max_records: int, splitter: Splitter |
 
 def _records(body: bytes, content_type: str, max_records: int) -> list[bytes]:
     media_type = content_type.partition(";")[0].strip().lower()
-    body = body.removeprefix(b"\xef\xbb\xbf").strip()
+    body = body.removeprefix(_BYTE_ORDER_MARK).strip()
     if not body:
         raise Unreadable("The body is empty; send a JSON object, a JSON array or NDJSON.")
     if media_type in _NDJSON:
@@ -169,6 +170,40 @@ def _records(body: bytes, content_type: str, max_records: int) -> list[bytes]:
         may_be_lines = rest and (first.rstrip().endswith(b"}") or b"\n{" in body)
         return _lines(body) if may_be_lines and not is_json(body) else [body]
     raise Unreadable("The body is neither a JSON object, a JSON array nor NDJSON.")
+
+
+class JsonSplitter:
+    """Cuts a file: the members of a JSON array, else objects of JSON, each in a line or over several."""
+
+    def __init__(self) -> None:
+        self._is_array: bool | None = None
+        self._array: list[bytes] = []
+        self._lines = LineSplitter()
+
+    def take(self, number: int, line: bytes) -> Iterable[Cut]:
+        if self._is_array is None:
+            line = line.removeprefix(_BYTE_ORDER_MARK)
+            if start := line.lstrip()[:1]:
+                self._is_array = start == b"["
+        if not self._is_array:
+            return self._lines.take(number, line)
+        self._array.append(line)
+        return ()
+
+    def rest(self) -> Iterable[Cut]:
+        return self._members(b"".join(self._array)) if self._is_array else self._lines.rest()
+
+    def _members(self, array: bytes) -> Iterator[Cut]:
+        number, place = 1, 0
+        try:
+            members = _members(array.strip(), len(array))
+        except Unreadable:
+            members = [array.strip()]
+        for member in members:
+            start = array.index(member, place)
+            number += array.count(b"\n", place, start)
+            place = start
+            yield number, member
 
 
 def _lines(body: bytes) -> list[bytes]:

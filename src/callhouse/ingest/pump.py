@@ -77,7 +77,7 @@ class Pump:
             splitter = None if reader.splitter is None else reader.splitter()
             decoded = bodies.decode(sent.body, sent.content_encoding, self._limits.max_body)
             found = [
-                Record(account=account, source=route, raw=raw, read=self._part(raw, reader.read))
+                Record(account=account, source=route, raw=raw, read=read_record(raw, reader.read, self._limits))
                 for raw in bodies.split(decoded, sent.content_type, self._limits.max_records, splitter)
             ]
             reasons = [record.read for record in found if isinstance(record.read, str)]
@@ -92,18 +92,20 @@ class Pump:
         QUEUE_DEPTH.set(self._store.waiting)
         return _reply(route, outcomes)
 
-    def _part(self, raw: bytes, read: ReadRecord) -> Part | Fragment | str:
-        if len(raw) > self._limits.max_record:
-            return f"has more than {self._limits.max_record} bytes"
-        try:
-            return read(raw, self._limits.max_depth)
-        except RecordError as error:
-            return str(error)
-
     async def replay(self, entry: Quarantined, raw: bytes, account: Account, read: ReadRecord) -> Outcome:
         """Try the *raw* record of a quarantine's entry again under today's limits and retention."""
-        record = Record(account=account, source=entry.source, raw=raw, read=self._part(raw, read))
+        record = Record(account=account, source=entry.source, raw=raw, read=read_record(raw, read, self._limits))
         return await self._store.replay(record, entry.id)
+
+
+def read_record(raw: bytes, read: ReadRecord, limits: IngestLimits) -> Part | Fragment | str:
+    """What *read* makes of a record, or why it cannot be kept."""
+    if len(raw) > limits.max_record:
+        return f"has more than {limits.max_record} bytes"
+    try:
+        return read(raw, limits.max_depth)
+    except RecordError as error:
+        return str(error)
 
 
 def readers(options: Mapping[str, msgspec.Struct]) -> dict[str, Reader]:

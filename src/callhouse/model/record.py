@@ -36,12 +36,16 @@ class Fragment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """One record as it was sent by *account* to *source*, and what came of reading it, or why nothing did."""
+    """One record as it was sent by *account* to *source*, and what came of reading it, or why nothing did.
+
+    *origin* says where it stands if it came from a file: ``path:line``.
+    """
 
     account: Account
     source: str
     raw: bytes
     read: Part | Fragment | str
+    origin: str = ""
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):

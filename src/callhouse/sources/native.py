@@ -5,6 +5,7 @@ lengths are seconds. What it holds beyond that is kept as the call's *extra*. An
 and ``events``.
 """
 
+from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
@@ -68,6 +69,7 @@ class NativeEvents(msgspec.Struct, forbid_unknown_fields=True):
     events: list[NativeEvent]
 
 
+_encode = msgspec.json.Encoder().encode
 _CALL_KEYS = frozenset(NativeCall.__struct_fields__)
 _INSTANTS = ("start", "answer", "end")
 _LENGTHS = ("duration", "billed_duration")
@@ -103,6 +105,16 @@ def read_events(record: bytes, max_depth: int) -> Part:
     if not native.events:
         raise RecordError("events is empty")
     return Part(session_id=_session(native.session_id), events=_events(native.events))
+
+
+def written(call: Call, events: Sequence[Event]) -> bytes:
+    """The record that read_call reads as *call* and *events*."""
+    fields = {name: value for name, value in msgspec.structs.asdict(call).items() if value is not None}
+    fields = {**(fields.pop("extra", None) or {}), **fields}
+    for name in fields.keys() & {*_INSTANTS, *_LENGTHS}:
+        fields[name] /= SECOND
+    fields["events"] = [NativeEvent(e.timestamp / SECOND, e.line, e.class_, e.seq, e.data) for e in events]
+    return _encode(fields)
 
 
 def _convert(decoded: dict[str, Any], kind: type[Any]) -> Any:

@@ -9,12 +9,13 @@ import msgspec
 from callhouse.model.account import Account, Retention
 from callhouse.model.record import Fragment, Outcome, Record
 from callhouse.observability import BATCH_SIZE
-from callhouse.store import expiry, fragments, logs
+from callhouse.store import expiry, fragments, imports, logs
 from callhouse.store.accounts import Accounts
 from callhouse.store.batcher import Batcher
 from callhouse.store.call_errors import CallErrors
 from callhouse.store.calls import Calls
 from callhouse.store.engine import Engine, Reader, Row, Transaction
+from callhouse.store.imports import Imports, Place
 from callhouse.store.logs import LogCodec
 from callhouse.store.quarantine import Quarantine
 from callhouse.store.sqlite import SQLite
@@ -73,6 +74,7 @@ class Store:
         self.calls = Calls(engine, self._codec)
         self.errors = CallErrors(engine)
         self.quarantine = Quarantine(engine)
+        self.imports = Imports(engine)
         self._batcher: Batcher[Record, Outcome] = Batcher(
             self.load, batch_items=BATCH_RECORDS, max_waiting=MAX_WAITING_RECORDS, on_batch=BATCH_SIZE.observe
         )
@@ -93,10 +95,13 @@ class Store:
         """
         return await self._batcher.submit(records)
 
-    async def load(self, records: Sequence[Record]) -> list[Outcome]:
-        """Keep *records* in one transaction of their own: for loading in bulk."""
+    async def load(self, records: Sequence[Record], places: Sequence[Place] = ()) -> list[Outcome]:
+        """Keep *records* in one transaction of their own, and the *places* in files that they were read up to: for
+        loading in bulk.
+        """
 
         def work(tx: Transaction) -> list[Outcome]:
+            imports.put(tx, places, self.clock())
             return self._batch_writer(tx).write(records)
 
         return await self._engine.write(work)

@@ -10,7 +10,7 @@ from callhouse.store.engine import Engine, Row, Transaction
 
 PREVIEW_CHARACTERS = 200
 
-_COLUMNS = "id, account_id, received, source, reason, size, preview"
+_COLUMNS = "id, account_id, received, source, origin, reason, size, preview"
 _LIST = f"""
 SELECT {_COLUMNS} FROM quarantine
 WHERE (:account_id IS NULL OR account_id = :account_id) AND id > :after ORDER BY id LIMIT :limit
@@ -29,13 +29,15 @@ GROUP BY reason ORDER BY times DESC, reason LIMIT :limit
 class Quarantined(msgspec.Struct, frozen=True):
     """What is told of a refused record; *received* in milliseconds, the last time when it came more than once.
 
-    *size* is that of the record in bytes, *preview* its first PREVIEW_CHARACTERS.
+    *origin* is the file and line that it came from, empty if it was posted; *size* is that of the record in bytes,
+    *preview* its first PREVIEW_CHARACTERS.
     """
 
     id: int
     account_id: int
     received: int
     source: str
+    origin: str
     reason: str
     size: int
     preview: str

@@ -99,9 +99,10 @@ SELECT identity, length(line) FROM call_errors WHERE account_id = :account_id AN
 """
 
 _QUARANTINE = """
-INSERT INTO quarantine (account_id, received, source, reason, digest, size, preview, record)
-VALUES (:account_id, :received, :source, :reason, :digest, :size, :preview, :record)
-ON CONFLICT (account_id, digest) DO UPDATE SET received = excluded.received, reason = excluded.reason
+INSERT INTO quarantine (account_id, received, source, origin, reason, digest, size, preview, record)
+VALUES (:account_id, :received, :source, :origin, :reason, :digest, :size, :preview, :record)
+ON CONFLICT (account_id, digest) DO UPDATE
+SET received = excluded.received, origin = excluded.origin, reason = excluded.reason
 """
 
 _encode_event = msgspec.json.Encoder().encode
@@ -481,6 +482,7 @@ class BatchWriter:
                     "account_id": record.account.id,
                     "received": self._now,
                     "source": record.source,
+                    "origin": record.origin,
                     "reason": outcome.refusal,
                     "digest": hashlib.blake2b(record.raw, digest_size=16, person=record.source.encode()[:16]).digest(),
                     **quarantine.columns_of(record.raw),

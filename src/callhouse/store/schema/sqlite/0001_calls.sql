@@ -176,13 +176,33 @@ CREATE VIRTUAL TABLE log_words USING fts5 (
     words, content = '', contentless_delete = 1, detail = none, tokenize = "unicode61 remove_diacritics 2"
 );
 
+-- How far files were imported under the options with a digest: the first size bytes of one, whose digest is known (and
+-- that of a few of them, to find it by whatever it is called now), gave so many records that nothing behind them can
+-- change. Of one that is_whole everything was taken in up to there.
+CREATE TABLE imports (
+    account_id INTEGER NOT NULL REFERENCES accounts (id),
+    source     TEXT NOT NULL,
+    options    BLOB NOT NULL,
+    id         BLOB NOT NULL,
+    path       TEXT NOT NULL,
+    size       INTEGER NOT NULL,
+    head       BLOB NOT NULL,
+    digest     BLOB NOT NULL,
+    records    INTEGER NOT NULL,
+    is_whole   INTEGER NOT NULL,
+    changed    INTEGER NOT NULL,
+    PRIMARY KEY (account_id, source, options, id)
+) WITHOUT ROWID;
+
 -- What was refused inside an accepted batch; the digest makes a repeat of it the same entry. The record is compressed
--- (zstd); its size and the preview, its first bytes, are those before.
+-- (zstd); its size and the preview, its first bytes, are those before. origin is the file and line that it came from, if
+-- it came from a file.
 CREATE TABLE quarantine (
     id         INTEGER PRIMARY KEY AUTOINCREMENT,
     account_id INTEGER NOT NULL REFERENCES accounts (id),
     received   INTEGER NOT NULL,
     source     TEXT NOT NULL,
+    origin     TEXT NOT NULL,
     reason     TEXT NOT NULL,
     digest     BLOB NOT NULL,
     size       INTEGER NOT NULL,

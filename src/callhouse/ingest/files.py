@@ -1,0 +1,154 @@
+"""Files that switches write: which ones are meant, and what is in them, decompressed if need be."""
+
+import bz2
+import glob
+import gzip
+import io
+import lzma
+import os
+import sys
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, Self, cast
+
+import zstandard
+
+from callhouse.errors import FileUnreadable
+
+STANDARD_INPUT = Path("-")
+LARGEST_WINDOW = 2**27
+
+
+def _zstd(file: IO[bytes]) -> Any:
+    decompressor = zstandard.ZstdDecompressor(max_window_size=LARGEST_WINDOW)
+    return decompressor.stream_reader(file, read_across_frames=True, closefd=False)
+
+
+# What compressed files begin with. Their names say less: those are chosen by who rotates them.
+_FORMATS: dict[bytes, Callable[[Any], Any]] = {
+    b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file),
+    b"\x28\xb5\x2f\xfd": _zstd,
+    b"BZh": bz2.BZ2File,
+    b"\xfd7zXZ\x00": lzma.LZMAFile,
+}
+_MAGIC_BYTES = max(map(len, _FORMATS))
+
+
+def expanded(names: Sequence[str]) -> list[Path]:
+    """The files that *names* mean, each once: files, those in directories and below, those that fit a pattern.
+
+    Within a directory or a pattern the oldest comes first, so that a rotated file comes before the one after it. Hidden
+    files are left out. A name that is nothing of these is given back as it is; a pattern that nothing fits is dropped.
+    """
+    found: dict[Path, None] = {}
+    for name in names:
+        path = Path(name)
+        if path.is_dir():
+            found.update(dict.fromkeys(_oldest_first(_below(path))))
+        elif glob.has_magic(name) and not path.exists():
+            matches = [Path(match) for match in glob.glob(name, recursive=True)]  # noqa: PTH207 — it takes absolute patterns
+            found.update(dict.fromkeys(_oldest_first(match for match in matches if match.is_file())))
+        else:
+            found[path] = None
+    return list(found)
+
+
+def _below(directory: Path) -> Iterator[Path]:
+    for parent, directories, files in os.walk(directory):
+        directories[:] = [name for name in directories if not name.startswith(".")]
+        yield from (path for name in files if not name.startswith(".") and (path := Path(parent, name)).is_file())
+
+
+def _oldest_first(paths: Any) -> list[Path]:
+    def age(path: Path) -> tuple[float, str]:
+        try:
+            return path.stat().st_mtime, str(path)
+        except OSError:
+            return 0, str(path)
+
+    return sorted(paths, key=age)
+
+
+def title(path: Path) -> str:
+    """What a person is told that the file is called: its whole path, in characters that can be written anywhere."""
+    if path == STANDARD_INPUT:
+        return "standard input"
+    return os.fsencode(Path.absolute(path)).decode(errors="replace")
+
+
+class OpenFile:
+    """A file under *path* that is being read: *stream* gives what is in it, decompressed.
+
+    Given *descriptor*, that is the file, whatever it is called by now. Raises FileUnreadable when it cannot be read.
+    """
+
+    def __init__(self, path: Path, descriptor: int | None = None) -> None:
+        self.path = path
+        with failing_clearly(path):
+            if path == STANDARD_INPUT:
+                self._file = cast("io.BufferedReader", sys.stdin.buffer)
+            else:
+                self._file = path.open("rb") if descriptor is None else os.fdopen(os.dup(descriptor), "rb")
+            start = self._file.peek(_MAGIC_BYTES)[:_MAGIC_BYTES]
+        self._unpack = next((unpack for magic, unpack in _FORMATS.items() if start.startswith(magic)), None)
+        self.is_compressed = self._unpack is not None
+        self.stream = self._unpacked()
+        # Pipes and the like can be read once only.
+        self.can_be_reread = self._file.seekable()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    @property
+    def position(self) -> int:
+        """Bytes read of the file as it is, compressed or not; for telling how much is left."""
+        return self._file.tell() if self.can_be_reread else 0
+
+    def lines(self, limit: int) -> Iterator[bytes]:
+        """The lines from here on with their ends, which the last may lack. Raises FileUnreadable."""
+        number = 0
+        with failing_clearly(self.path):
+            while line := self.stream.readline(limit + 1):
+                number += 1
+                if len(line) > limit:
+                    raise too_long(self.path, number, limit)
+                yield line
+
+    def _unpacked(self) -> io.BufferedReader:
+        return self._file if self._unpack is None else io.BufferedReader(self._unpack(self._file))
+
+    def seek(self, place: int) -> None:
+        """Go on with the byte at *place*, which of a compressed file can only be the first. Raises FileUnreadable."""
+        with failing_clearly(self.path):
+            self._file.seek(place)
+            self.stream = self._unpacked()
+
+    def holds(self, content: bytes, place: int) -> bool:
+        """Whether *content* stands at *place* of a file that is not compressed. Raises FileUnreadable."""
+        with failing_clearly(self.path):
+            return os.pread(self._file.fileno(), len(content), place) == content
+
+
+def too_long(path: Path, number: int, limit: int) -> FileUnreadable:
+    return FileUnreadable(
+        f"{title(path)} cannot be read: the record of line {number} has more than {limit} bytes; "
+        "is it a file of another kind?"
+    )
+
+
+@contextmanager
+def failing_clearly(path: Path) -> Iterator[None]:
+    """What goes wrong with reading the file under *path* becomes a FileUnreadable."""
+    try:
+        yield
+    except (gzip.BadGzipFile, EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError):
+        raise FileUnreadable(
+            f"{title(path)} is damaged or was cut off: it cannot be decompressed to its end."
+        ) from None
+    except OSError as error:
+        raise FileUnreadable(f"{title(path)} cannot be read: {error.strerror or str(error).rstrip('.')}.") from None

@@ -1,0 +1,266 @@
+"""Files → the store: batches of records, each stored together with how far the files were read."""
+
+import asyncio
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from callhouse import __version__
+from callhouse.errors import FileUnreadable, StoreUnavailable
+from callhouse.ingest.body import JsonSplitter
+from callhouse.ingest.files import OpenFile, failing_clearly, title, too_long
+from callhouse.ingest.limits import IngestLimits
+from callhouse.ingest.pump import Reader, read_record
+from callhouse.ingest.reading import Reading, digest, remembered
+from callhouse.model.account import Account
+from callhouse.model.record import Outcome, Record
+from callhouse.sources import Cut, Splitter
+from callhouse.store import Store
+from callhouse.store.imports import Place
+
+BATCH_RECORDS = 2_000
+BATCH_BYTES = 16 * 1024 * 1024
+
+LINES_BETWEEN_PAUSES = 10_000
+"""Lines without a record after which signals are looked at, and the progress is shown."""
+
+STORE_RETRY_SECONDS = 5.0
+"""How long to wait before trying a store again that could not be written."""
+
+SHOWN_REFUSALS = 10
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """A record that was quarantined: the file and the line where it begins, and the reason."""
+
+    origin: str
+    reason: str
+
+
+class Progress(msgspec.Struct):
+    """What became of the files so far. What an earlier import had taken in is not counted; *known_files* are those of
+    which nothing was left.
+
+    *refused* are the first records that were quarantined; *failed* says which files could not be read, or not to their
+    end.
+    """
+
+    files: int = 0
+    known_files: int = 0
+    accepted: int = 0
+    duplicate: int = 0
+    quarantined: int = 0
+    expired_events: int = 0
+    refused: list[Refused] = []
+    failed: list[str] = []
+
+    @property
+    def records(self) -> int:
+        return self.accepted + self.duplicate + self.quarantined
+
+
+class Importer:
+    """Imports files for *account* that the *reader* of *route* reads under *options*, from where earlier imports under
+    the same options ended; with *again*, from their beginning.
+
+    A store that cannot be written raises StoreUnavailable; with *patience* it is tried again until it can.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        account: Account,
+        route: str,
+        reader: Reader,
+        limits: IngestLimits,
+        *,
+        options: msgspec.Struct | None,
+        again: bool = False,
+        patience: bool = False,
+        on_progress: Callable[[OpenFile | None], None] = lambda _: None,
+    ) -> None:
+        self.progress = Progress()
+        self.stopping = asyncio.Event()
+        """Set it, and what is being read ends with the record at hand."""
+        self._store = store
+        self._account = account
+        self._route = route
+        self._reader = reader
+        self._limits = limits
+        # Another version may cut a file into other records.
+        self._options = digest(msgspec.json.encode((__version__, options))).digest()
+        self._again = again
+        self._patience = patience
+        self._on_progress = on_progress
+        self._places: dict[bytes, Place] = {}
+        self._records: list[Record] = []
+        self._bytes = 0
+        self._reached: dict[bytes, Place] = {}
+        self._writing: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Find out what was imported before."""
+        if not self._again:
+            known = await self._store.imports.places(self._account.id, self._route, self._options)
+            self._places = {place.id: place for place in known}
+
+    async def take_file(self, path: Path) -> None:
+        """Take in all of the file that was not taken in before; what goes wrong with it is noted in the progress."""
+        try:
+            with OpenFile(path) as file:
+                reading = self.resumed(file)
+                if reading is not None:
+                    await self._read(reading, file)
+        except FileUnreadable as error:
+            self.fail(str(error))
+        self.progress.files += 1
+
+    def fail(self, reason: str) -> None:
+        """Note that a file cannot be read, or not to its end."""
+        if reason not in self.progress.failed:
+            self.progress.failed.append(reason)
+
+    def resumed(self, file: OpenFile) -> Reading | None:
+        """The reading of *file* from its beginning; None when all of it was taken in before. Raises FileUnreadable."""
+        known = None
+        if file.can_be_reread and self._places:
+            with failing_clearly(file.path):
+                known, is_all = remembered(file.stream, list(self._places.values()))
+            if is_all:
+                self.progress.known_files += 1
+                return None
+            file.seek(0)
+        return Reading(known or self._beginning(file.path), splitter_of(self._reader))
+
+    def knows(self, file: OpenFile) -> bool:
+        """Whether *file* was taken in before, but not all of it. Raises FileUnreadable."""
+        with failing_clearly(file.path):
+            known, is_all = remembered(file.stream, list(self._places.values()))
+        return known is not None and not is_all
+
+    async def _read(self, reading: Reading, file: OpenFile) -> None:
+        try:
+            left = await self.feed_lines(reading, file)
+        except FileUnreadable:
+            self.reached(reading.place(), file)
+            raise
+        if self.stopping.is_set():
+            self.reached(reading.place(), file)
+        else:
+            self.finish(reading, left, file)
+
+    async def feed_lines(self, reading: Reading, file: OpenFile) -> bytes:
+        """Take in the lines of *file* from where it stands; what stands behind the last line feed.
+
+        Raises FileUnreadable, also when a record has no end.
+        """
+        for line in file.lines(self._limits.max_body):
+            if line[-1:] != b"\n":
+                return line
+            await self._feed(reading, line, file)
+            if self.stopping.is_set():
+                break
+        return b""
+
+    async def _feed(self, reading: Reading, line: bytes, file: OpenFile) -> None:
+        cuts = reading.feed(line)
+        if cuts:
+            self._take(cuts, file.path)
+            if len(self._records) >= BATCH_RECORDS or self._bytes >= BATCH_BYTES:
+                self.reached(reading.place(), file)
+                await self.flush(file)
+        elif reading.open_size > self._limits.max_body:
+            raise too_long(file.path, reading.lines, self._limits.max_body)
+        elif reading.lines % LINES_BETWEEN_PAUSES == 0:
+            self._on_progress(file)
+            await asyncio.sleep(0)
+
+    def finish(self, reading: Reading, line: bytes, file: OpenFile) -> None:
+        """Take in what is left of *file*, which ends with *line*, for now or for good."""
+        self._take(reading.rest(line), file.path)
+        self.reached(reading.end(line), file)
+
+    def reached(self, place: Place, file: OpenFile) -> None:
+        """Remember *place* with the records that were taken in up to it."""
+        if file.can_be_reread:
+            self._reached[place.id] = place
+
+    async def flush(self, file: OpenFile | None = None) -> None:
+        """Let what was taken in be stored, while more is read; one batch at a time."""
+        await self.settle()
+        records, self._records, self._bytes = self._records, [], 0
+        places, self._reached = self._reached, {}
+        if records or places:
+            self._writing = asyncio.create_task(self._write(records, list(places.values())))
+            # It begins now, not when this task waits next.
+            await asyncio.sleep(0)
+        self._on_progress(file)
+
+    async def settle(self) -> None:
+        """Wait until everything that was flushed is on disk. Raises StoreUnavailable."""
+        if self._writing is not None:
+            writing, self._writing = self._writing, None
+            await writing
+
+    async def _write(self, records: Sequence[Record], places: Sequence[Place]) -> None:
+        while True:
+            try:
+                outcomes = await self._store.load(records, places)
+                break
+            except StoreUnavailable:
+                if not self._patience or self.stopping.is_set():
+                    raise
+                await self.pause(STORE_RETRY_SECONDS)
+        self._places.update((place.id, place) for place in places)
+        self._count(records, outcomes)
+        await self._store.train()
+
+    async def pause(self, seconds: float) -> None:
+        """Wait, but no longer than until it is time to stop."""
+        try:
+            await asyncio.wait_for(self.stopping.wait(), seconds)
+        except TimeoutError:
+            return
+
+    def _take(self, cuts: Iterable[Cut], path: Path) -> None:
+        name = title(path)
+        for number, raw in cuts:
+            read = read_record(raw, self._reader.read, self._limits)
+            self._bytes += len(raw)
+            self._records.append(
+                Record(account=self._account, source=self._route, raw=raw, read=read, origin=f"{name}:{number}")
+            )
+
+    def _count(self, records: Sequence[Record], outcomes: Sequence[Outcome]) -> None:
+        progress = self.progress
+        for record, outcome in zip(records, outcomes, strict=True):
+            if outcome.refusal is not None:
+                progress.quarantined += 1
+                if len(progress.refused) < SHOWN_REFUSALS:
+                    progress.refused.append(Refused(record.origin, outcome.refusal))
+            elif outcome.repeated:
+                progress.duplicate += 1
+            else:
+                progress.accepted += 1
+            progress.expired_events += outcome.expired_events
+
+    def _beginning(self, path: Path) -> Place:
+        return Place(
+            account_id=self._account.id,
+            source=self._route,
+            options=self._options,
+            id=uuid.uuid4().bytes,
+            path=title(path),
+            size=0,
+            head=b"",
+            digest=b"",
+            records=0,
+            is_whole=False,
+        )
+
+
+def splitter_of(reader: Reader) -> Splitter:
+    """What cuts a file for *reader* into records."""
+    return JsonSplitter() if reader.splitter is None else reader.splitter()
