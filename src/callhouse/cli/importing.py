@@ -110,7 +110,7 @@ def import_(
     if account is None:
         raise typer.BadParameter("say whose calls they are.", param_hint="--account")
     began = time.monotonic()
-    progress, was_stopped = run(_import(files, source, route, in_force, account=account, follow=follow, again=again))
+    progress, was_stopped = run(_import(files, route, in_force, account=account, follow=follow, again=again))
     _report(progress, time.monotonic() - began, account, as_json=as_json)
     if was_stopped and not follow:
         raise CallhouseError("Interrupted. What was imported is kept; run the same command again to go on.")
@@ -133,7 +133,7 @@ def _check(names: Sequence[str], *, follow: bool) -> None:
 
 
 async def _import(
-    names: Sequence[str], source: str, route: str, in_force: Settings, *, account: int, follow: bool, again: bool
+    names: Sequence[str], route: str, in_force: Settings, *, account: int, follow: bool, again: bool
 ) -> tuple[Progress, bool]:
     """Import; what came of it, and whether it was told to stop."""
     async with opened(in_force) as store:
@@ -142,15 +142,14 @@ async def _import(
             store,
             await store.accounts.get(account),
             route,
-            readers(in_force.sources)[route],
+            in_force.sources,
             in_force.ingest,
-            options=in_force.sources.get(source),
             again=again,
             patience=follow,
             on_progress=shown.update,
         )
         await importer.start()
-        with shown.over(importer.progress), _stopping(importer.stopping):
+        with contextlib.closing(importer), shown.over(importer.progress), _stopping(importer.stopping):
             try:
                 if follow:
                     await Follower(importer, names).run()

@@ -86,6 +86,7 @@ class OpenFile:
 
     def __init__(self, path: Path, descriptor: int | None = None) -> None:
         self.path = path
+        self.title = title(path)
         with failing_clearly(path):
             if path == STANDARD_INPUT:
                 self._file = cast("io.BufferedReader", sys.stdin.buffer)

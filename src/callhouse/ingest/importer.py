@@ -2,17 +2,19 @@
 
 import asyncio
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import msgspec
 
 from callhouse import __version__
 from callhouse.errors import FileUnreadable, StoreUnavailable
+from callhouse.ingest.ahead import ReadAhead
 from callhouse.ingest.body import JsonSplitter
-from callhouse.ingest.files import OpenFile, failing_clearly, title, too_long
+from callhouse.ingest.files import OpenFile, failing_clearly, too_long
 from callhouse.ingest.limits import IngestLimits
-from callhouse.ingest.pump import Reader, read_record
+from callhouse.ingest.pump import Reader, readers
 from callhouse.ingest.reading import Reading, digest, remembered
 from callhouse.model.account import Account
 from callhouse.model.record import Outcome, Record
@@ -22,6 +24,8 @@ from callhouse.store.imports import Place
 
 BATCH_RECORDS = 2_000
 BATCH_BYTES = 16 * 1024 * 1024
+BATCHES_UNDER_WAY = 3
+"""One that is stored, one that was read meanwhile, and one that is being read."""
 
 LINES_BETWEEN_PAUSES = 10_000
 """Lines without a record after which signals are looked at, and the progress is shown."""
@@ -62,8 +66,8 @@ class Progress(msgspec.Struct):
 
 
 class Importer:
-    """Imports files for *account* that the *reader* of *route* reads under *options*, from where earlier imports under
-    the same options ended; with *again*, from their beginning.
+    """Imports files for *account* that the reader of *route* reads under *options*, those of every source by its name:
+    from where earlier imports under the same options ended; with *again*, from their beginning.
 
     A store that cannot be written raises StoreUnavailable; with *patience* it is tried again until it can.
     """
@@ -73,10 +77,9 @@ class Importer:
         store: Store,
         account: Account,
         route: str,
-        reader: Reader,
+        options: Mapping[str, msgspec.Struct],
         limits: IngestLimits,
         *,
-        options: msgspec.Struct | None,
         again: bool = False,
         patience: bool = False,
         on_progress: Callable[[OpenFile | None], None] = lambda _: None,
@@ -87,24 +90,29 @@ class Importer:
         self._store = store
         self._account = account
         self._route = route
-        self._reader = reader
+        self._reader = readers(options)[route]
         self._limits = limits
+        self._ahead = ReadAhead(route, options, limits)
         # Another version may cut a file into other records.
-        self._options = digest(msgspec.json.encode((__version__, options))).digest()
+        self._options = digest(msgspec.json.encode((__version__, options.get(self._reader.source)))).digest()
         self._again = again
         self._patience = patience
         self._on_progress = on_progress
         self._places: dict[bytes, Place] = {}
-        self._records: list[Record] = []
+        self._raws: list[tuple[str, bytes]] = []
         self._bytes = 0
         self._reached: dict[bytes, Place] = {}
-        self._writing: asyncio.Task[None] | None = None
+        self._writing: deque[asyncio.Task[None]] = deque()
 
     async def start(self) -> None:
         """Find out what was imported before."""
         if not self._again:
             known = await self._store.imports.places(self._account.id, self._route, self._options)
             self._places = {place.id: place for place in known}
+
+    def close(self) -> None:
+        """Let go of what the import took."""
+        self._ahead.close()
 
     async def take_file(self, path: Path) -> None:
         """Take in all of the file that was not taken in before; what goes wrong with it is noted in the progress."""
@@ -132,7 +140,7 @@ class Importer:
                 self.progress.known_files += 1
                 return None
             file.seek(0)
-        return Reading(known or self._beginning(file.path), splitter_of(self._reader))
+        return Reading(known or self._beginning(file), splitter_of(self._reader))
 
     def knows(self, file: OpenFile) -> bool:
         """Whether *file* was taken in before, but not all of it. Raises FileUnreadable."""
@@ -167,8 +175,8 @@ class Importer:
     async def _feed(self, reading: Reading, line: bytes, file: OpenFile) -> None:
         cuts = reading.feed(line)
         if cuts:
-            self._take(cuts, file.path)
-            if len(self._records) >= BATCH_RECORDS or self._bytes >= BATCH_BYTES:
+            self._take(cuts, file)
+            if len(self._raws) >= BATCH_RECORDS or self._bytes >= BATCH_BYTES:
                 self.reached(reading.place(), file)
                 await self.flush(file)
         elif reading.open_size > self._limits.max_body:
@@ -179,7 +187,7 @@ class Importer:
 
     def finish(self, reading: Reading, line: bytes, file: OpenFile) -> None:
         """Take in what is left of *file*, which ends with *line*, for now or for good."""
-        self._take(reading.rest(line), file.path)
+        self._take(reading.rest(line), file)
         self.reached(reading.end(line), file)
 
     def reached(self, place: Place, file: OpenFile) -> None:
@@ -188,23 +196,43 @@ class Importer:
             self._reached[place.id] = place
 
     async def flush(self, file: OpenFile | None = None) -> None:
-        """Let what was taken in be stored, while more is read; one batch at a time."""
-        await self.settle()
-        records, self._records, self._bytes = self._records, [], 0
+        """Let what was taken in be stored, while more is read."""
+        raws, self._raws, self._bytes = self._raws, [], 0
         places, self._reached = self._reached, {}
-        if records or places:
-            self._writing = asyncio.create_task(self._write(records, list(places.values())))
+        if raws or places:
+            before = self._writing[-1] if self._writing else None
+            self._writing.append(asyncio.create_task(self._write(raws, list(places.values()), before)))
             # It begins now, not when this task waits next.
             await asyncio.sleep(0)
+        if len(self._writing) == BATCHES_UNDER_WAY:
+            await self._oldest()
         self._on_progress(file)
 
     async def settle(self) -> None:
         """Wait until everything that was flushed is on disk. Raises StoreUnavailable."""
-        if self._writing is not None:
-            writing, self._writing = self._writing, None
-            await writing
+        while self._writing:
+            await self._oldest()
 
-    async def _write(self, records: Sequence[Record], places: Sequence[Place]) -> None:
+    async def _oldest(self) -> None:
+        try:
+            await self._writing.popleft()
+        except BaseException:
+            for later in self._writing:
+                later.cancel()
+            self._writing.clear()
+            raise
+
+    async def _write(
+        self, raws: Sequence[tuple[str, bytes]], places: Sequence[Place], before: asyncio.Task[None] | None
+    ) -> None:
+        """Store a batch once the one *before* it is stored."""
+        found = await self._ahead.read([raw for _, raw in raws])
+        records = [
+            Record(account=self._account, source=self._route, raw=raw, read=read, origin=origin)
+            for (origin, raw), read in zip(raws, found, strict=True)
+        ]
+        if before is not None:
+            await before
         while True:
             try:
                 outcomes = await self._store.load(records, places)
@@ -224,14 +252,10 @@ class Importer:
         except TimeoutError:
             return
 
-    def _take(self, cuts: Iterable[Cut], path: Path) -> None:
-        name = title(path)
+    def _take(self, cuts: Iterable[Cut], file: OpenFile) -> None:
         for number, raw in cuts:
-            read = read_record(raw, self._reader.read, self._limits)
             self._bytes += len(raw)
-            self._records.append(
-                Record(account=self._account, source=self._route, raw=raw, read=read, origin=f"{name}:{number}")
-            )
+            self._raws.append((f"{file.title}:{number}", raw))
 
     def _count(self, records: Sequence[Record], outcomes: Sequence[Outcome]) -> None:
         progress = self.progress
@@ -246,13 +270,13 @@ class Importer:
                 progress.accepted += 1
             progress.expired_events += outcome.expired_events
 
-    def _beginning(self, path: Path) -> Place:
+    def _beginning(self, file: OpenFile) -> Place:
         return Place(
             account_id=self._account.id,
             source=self._route,
             options=self._options,
             id=uuid.uuid4().bytes,
-            path=title(path),
+            path=file.title,
             size=0,
             head=b"",
             digest=b"",

@@ -49,8 +49,9 @@ class Sent(msgspec.Struct):
 
 @dataclass(frozen=True)
 class Reader:
-    """How a route's bodies are cut into records and its records are read, as Source says."""
+    """How a route's bodies are cut into records and its records are read, as the *source* of that name says."""
 
+    source: str
     read: ReadRecord
     splitter: Callable[[], Splitter] | None
 
@@ -111,7 +112,7 @@ def read_record(raw: bytes, read: ReadRecord, limits: IngestLimits) -> Part | Fr
 def readers(options: Mapping[str, msgspec.Struct]) -> dict[str, Reader]:
     """The reader of each route below ``/ingest/``, under the *options* of the sources that are named there."""
     return {
-        route: Reader(read, source.splitter)
+        route: Reader(source.name, read, source.splitter)
         for source in discover(sources, Source)
         for route, read in source.readers_with(options.get(source.name)).items()
     }

@@ -94,7 +94,7 @@ class Group:
         expired, self.expired_events = self.expired_events, 0
         return Outcome(expired_events=expired)
 
-    def row(self, now: int) -> dict[str, Any]:
+    def row(self, now: int, compressor: zstandard.ZstdCompressor) -> dict[str, Any]:
         """The columns of the group with its new rows."""
         assert self._rows is not None
         account_id, name, source = self.key
@@ -106,7 +106,7 @@ class Group:
             "changed": now,
             "ended": ends[0] if ends else None,
             "digests": b"".join(sorted({*self._known, *self.new})),
-            "document": zstandard.compress(b"\n".join([*self._rows, *self.new.values()])),
+            "document": compressor.compress(b"\n".join([*self._rows, *self.new.values()])),
         }
 
 
@@ -141,7 +141,9 @@ def gather(
 
 def put(tx: Transaction, groups: Iterable[Group], now: int) -> None:
     """Keep the rows of *groups* that were not refused."""
-    tx.each(_PUT, [group.row(now) for group in groups if group.refusal is None])
+    # Making a compressor takes longer than compressing a few rows.
+    compressor = zstandard.ZstdCompressor()
+    tx.each(_PUT, [group.row(now, compressor) for group in groups if group.refusal is None])
 
 
 def silent(reader: Reader, source: str, before: int, limit: int) -> list[tuple[int, str]]:

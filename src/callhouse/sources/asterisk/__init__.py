@@ -4,6 +4,7 @@ Asterisk writes rows of which several make a call, so a row is read into its nor
 are joined (join.py). They are told apart by linkedid; CDRs without one are told apart by the channel's uniqueid.
 """
 
+import functools
 from collections.abc import Mapping
 from datetime import UTC, tzinfo
 from typing import Annotated
@@ -72,7 +73,8 @@ def silence(options: Options) -> Silence | None:
 
 def _joiner(options: Options) -> Join:
     contexts = Contexts(_listed(options.inbound), _listed(options.outbound))
-    return lambda group, rows: join(group, rows, contexts)
+    # No lambda: readers in another process send what joins their rows along.
+    return functools.partial(join, contexts=contexts)
 
 
 def _zone(name: str) -> tzinfo:
