@@ -177,6 +177,7 @@ class JsonSplitter:
 
     def __init__(self) -> None:
         self._is_array: bool | None = None
+        self._number = 0
         self._array: list[bytes] = []
         self._lines = LineSplitter()
 
@@ -184,7 +185,7 @@ class JsonSplitter:
         if self._is_array is None:
             line = line.removeprefix(_BYTE_ORDER_MARK)
             if start := line.lstrip()[:1]:
-                self._is_array = start == b"["
+                self._is_array, self._number = start == b"[", number
         if not self._is_array:
             return self._lines.take(number, line)
         self._array.append(line)
@@ -194,7 +195,7 @@ class JsonSplitter:
         return self._members(b"".join(self._array)) if self._is_array else self._lines.rest()
 
     def _members(self, array: bytes) -> Iterator[Cut]:
-        number, place = 1, 0
+        number, place = self._number, 0
         try:
             members = _members(array.strip(), len(array))
         except Unreadable:

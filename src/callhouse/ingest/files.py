@@ -21,15 +21,44 @@ STANDARD_INPUT = Path("-")
 LARGEST_WINDOW = 2**27
 
 
-def _zstd(file: IO[bytes]) -> Any:
-    decompressor = zstandard.ZstdDecompressor(max_window_size=LARGEST_WINDOW)
-    return decompressor.stream_reader(file, read_across_frames=True, closefd=False)
+_PIECE = 1024
+"""Compressed bytes that are expanded at a time: zstd gives all that they expand to at once."""
+
+
+class _ZstdFile(io.RawIOBase):
+    """What is in the zstd frames of *file*: zstandard's own reader takes one that was cut off for a whole one."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self._decompressor = zstandard.ZstdDecompressor(max_window_size=LARGEST_WINDOW)
+        self._frame: Any = None
+        self._packed = b""
+        self._ready = memoryview(b"")
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, target: Any) -> int:
+        while not self._ready:
+            self._packed = self._packed or self._file.read(_PIECE)
+            if not self._packed:
+                if self._frame is not None:
+                    raise EOFError
+                return 0
+            self._frame = self._frame or self._decompressor.decompressobj()
+            self._ready = memoryview(self._frame.decompress(self._packed))
+            self._packed = b""
+            if self._frame.eof:
+                self._packed, self._frame = self._frame.unused_data, None
+        size = min(len(target), len(self._ready))
+        target[:size], self._ready = self._ready[:size], self._ready[size:]
+        return size
 
 
 # What compressed files begin with. Their names say less: those are chosen by who rotates them.
 _FORMATS: dict[bytes, Callable[[Any], Any]] = {
     b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file),
-    b"\x28\xb5\x2f\xfd": _zstd,
+    b"\x28\xb5\x2f\xfd": _ZstdFile,
     b"BZh": bz2.BZ2File,
     b"\xfd7zXZ\x00": lzma.LZMAFile,
 }

@@ -1,0 +1,354 @@
+"""Files go in once, whatever happens to them and to the import in between."""
+
+import asyncio
+import bz2
+import contextlib
+import gzip
+import json
+import lzma
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+import zstandard
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from callhouse.app import now
+from callhouse.ingest import importer as importing
+from callhouse.ingest.body import JsonSplitter
+from callhouse.ingest.files import expanded
+from callhouse.ingest.importer import Importer
+from callhouse.ingest.limits import IngestLimits
+from callhouse.model.account import Retention
+from callhouse.sources import cuts
+from callhouse.sources.asterisk import Options
+from callhouse.store import open_store
+from sources.switch_calls import SAMPLES
+
+FOREVER = Retention(details=None, sessions=None, plivo=None)
+START = 1_700_000_000
+PACKED = {
+    "gz": gzip.compress,
+    "bz2": bz2.compress,
+    "xz": lzma.compress,
+    "zst": zstandard.compress,
+}
+
+
+class Killed(Exception):
+    """Stands for the end of the process: what was not committed by then is gone."""
+
+
+def line(number):
+    record = {"session_id": f"s{number}", "src": "1", "dest": "2", "start": START + number, "end": START + number + 5}
+    return json.dumps(record).encode() + b"\n"
+
+
+@contextlib.asynccontextmanager
+async def store_in(directory):
+    store = await open_store(Path(directory), retention=FOREVER, clock=now)
+    try:
+        known = await store.accounts.all()
+        if not known:
+            await store.accounts.create(
+                email="a@example.com", login=None, plan="standard", timezone="UTC", parent_id=None
+            )
+        yield store, (await store.accounts.all())[0]
+    finally:
+        await store.close()
+
+
+async def imported(store, account, paths, route="calls", *, on_progress=None, **options):
+    """The progress of an import of *paths*, which *on_progress* may stop or kill."""
+    importer = Importer(
+        store,
+        account,
+        route,
+        options.pop("sources", {}),
+        options.pop("limits", IngestLimits()),
+        on_progress=lambda _: on_progress and on_progress(importer),
+        **options,
+    )
+    await importer.start()
+    with contextlib.closing(importer):
+        for path in paths:
+            if not importer.stopping.is_set():
+                await importer.take_file(path)
+        await importer.flush()
+        await importer.settle()
+    return importer.progress
+
+
+def in_store(work):
+    """Run a coroutine function with a store and its account, in a directory that it may use."""
+    with tempfile.TemporaryDirectory() as directory:
+
+        async def opened():
+            async with store_in(f"{directory}/data") as (store, account):
+                return await work(store, account, Path(directory))
+
+        return asyncio.run(opened())
+
+
+async def sessions(store, account):
+    found = await store.calls._engine.read(
+        lambda reader: reader.rows("SELECT session_id FROM calls WHERE account_id = :id", {"id": account.id})
+    )
+    return {session for (session,) in found}
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("append"), st.integers(1, 12)),
+        st.tuples(st.sampled_from(["rename", "truncate", *PACKED]), st.just(0)),
+        st.tuples(st.sampled_from(["import", "stop", "kill"]), st.integers(1, 4)),
+    ),
+    max_size=14,
+)
+
+
+class Log:
+    """A file that is written, and rotated in every way that there is, beside what was rotated before."""
+
+    def __init__(self, directory):
+        directory.mkdir()
+        self.directory = directory
+        self.path = directory / "calls"
+        self.written = self.rotated = 0
+
+    def append(self, count):
+        with self.path.open("ab") as file:
+            file.writelines(line(self.written + n) for n in range(count))
+        self.written += count
+
+    def rotate(self, kind):
+        if not self.path.exists():
+            return
+        self.rotated += 1
+        aside = self.directory / f"calls.{self.rotated}"
+        if kind == "truncate":
+            shutil.copy2(self.path, aside)
+            os.truncate(self.path, 0)
+        elif kind == "rename":
+            self.path.rename(aside)
+        else:
+            Path(f"{aside}.{kind}").write_bytes(PACKED[kind](self.path.read_bytes()))
+            self.path.unlink()
+
+
+def ending(kind, flushes):
+    """What stops or kills an import after so many batches."""
+    left = [flushes]
+
+    def on_progress(importer):
+        left[0] -= 1
+        if left[0] == 0 and kind == "stop":
+            importer.stopping.set()
+        if left[0] == 0 and kind == "kill":
+            raise Killed
+
+    return on_progress
+
+
+@given(steps=STEPS)
+@settings(max_examples=60, deadline=None)
+def test_every_record_goes_in_once_through_rotation_compression_stops_and_kills(steps):
+    async def work(store, account, directory):
+        log = Log(directory / "logs")
+        done = []
+        for kind, number in [*steps, ("import", 0)]:
+            if kind == "append":
+                log.append(number)
+            elif kind in {"import", "stop", "kill"}:
+                paths = expanded([str(log.directory)])
+                with contextlib.suppress(Killed):
+                    done.append(await imported(store, account, paths, on_progress=ending(kind, number)))
+            else:
+                log.rotate(kind)
+        assert not any(progress.failed or progress.quarantined for progress in done)
+        assert await sessions(store, account) == {f"s{n}" for n in range(log.written)}
+        if not any(kind == "kill" for kind, _ in steps):
+            assert sum(progress.accepted for progress in done) == log.written
+            assert sum(progress.duplicate for progress in done) == 0
+        assert (await imported(store, account, expanded([str(log.directory)]))).records == 0
+
+    batch, importing.BATCH_RECORDS = importing.BATCH_RECORDS, 3
+    try:
+        in_store(work)
+    finally:
+        importing.BATCH_RECORDS = batch
+
+
+def test_a_line_that_was_half_written_is_read_again_when_it_is_whole():
+    async def work(store, account, directory):
+        log = directory / "calls"
+        log.write_bytes(line(1) + line(2)[:30])
+        first = await imported(store, account, [log])
+        assert (first.accepted, first.quarantined) == (1, 1)
+        assert first.refused[0].origin == f"{log}:2"
+        log.write_bytes(line(1) + line(2) + line(3))
+        second = await imported(store, account, [log])
+        assert (second.accepted, second.duplicate, second.quarantined) == (2, 0, 0)
+
+    in_store(work)
+
+
+def test_a_last_line_without_its_end_is_a_record():
+    async def work(store, account, directory):
+        log = directory / "calls"
+        log.write_bytes((line(1) + line(2)).rstrip())
+        assert (await imported(store, account, [log])).accepted == 2
+        assert (await imported(store, account, [log])).known_files == 1
+
+    in_store(work)
+
+
+def test_a_file_with_something_else_in_it_is_another_file():
+    async def work(store, account, directory):
+        log = directory / "calls"
+        log.write_bytes(b"".join(map(line, range(5))))
+        assert (await imported(store, account, [log])).accepted == 5
+        # As long as before, and with the same beginning.
+        log.write_bytes(b"".join(map(line, [0, 1, 2, 3, 9])))
+        assert (await imported(store, account, [log])).accepted == 1
+        log.write_bytes(line(7))
+        assert (await imported(store, account, [log])).accepted == 1
+
+    in_store(work)
+
+
+def test_files_that_only_begin_alike_do_not_hide_one_another():
+    async def work(store, account, directory):
+        header = b"callid,method,time,sip_code,src_user,dst_ouser\n"
+        for number in range(3):
+            export = directory / f"acc{number}.csv"
+            export.write_bytes(header)
+            assert (await imported(store, account, [export], "kamailio")).records == 0
+            export.write_bytes(header + b"c%d@x,INVITE,2023-11-20 10:00:00,486,1,2\n" % number)
+            assert (await imported(store, account, [export], "kamailio")).accepted == 1
+
+    in_store(work)
+
+
+def test_what_was_imported_under_other_options_or_by_another_account_is_imported_anew():
+    async def work(store, account, _):
+        file = SAMPLES / "asterisk/local-ivr/Master.csv"
+        assert (await imported(store, account, [file], "asterisk")).accepted == 45
+        berlin = {"asterisk": Options(timezone="Europe/Berlin")}
+        assert (await imported(store, account, [file], "asterisk", sources=berlin)).accepted == 45
+        assert (await imported(store, account, [file], "asterisk", sources=berlin)).records == 0
+        again = await imported(store, account, [file], "asterisk", again=True)
+        assert (again.accepted, again.duplicate) == (0, 45)
+        other, _ = await store.accounts.create(
+            email="b@example.com", login=None, plan="standard", timezone="UTC", parent_id=None
+        )
+        assert (await imported(store, other, [file], "asterisk")).accepted == 45
+
+    in_store(work)
+
+
+def test_a_bad_record_is_quarantined_with_its_file_and_line_and_the_rest_goes_on():
+    async def work(store, account, directory):
+        log = directory / "calls"
+        log.write_bytes(line(1) + b"\n" + b"garbage\n" + line(2) + b'{"session_id": 7}\n' + line(3))
+        progress = await imported(store, account, [log])
+        assert (progress.accepted, progress.quarantined) == (3, 2)
+        entries = await store.quarantine.list(account.id)
+        assert [entry.origin for entry in entries] == [f"{log}:3", f"{log}:5"]
+        assert [await store.quarantine.record(entry.id) for entry in entries] == [b"garbage", b'{"session_id": 7}']
+
+    in_store(work)
+
+
+@pytest.mark.parametrize("kind", PACKED)
+def test_a_compressed_file_that_was_cut_off_gives_what_can_be_read_and_says_so(kind):
+    async def work(store, account, directory):
+        records = 30_000
+        whole = PACKED[kind](b"".join(map(line, range(records))))
+        log = directory / f"calls.{kind}"
+        log.write_bytes(whole[: len(whole) * 2 // 3])
+        progress = await imported(store, account, [log])
+        assert 0 <= progress.accepted < records
+        [failed] = progress.failed
+        assert str(log) in failed
+        assert "cut off" in failed
+        log.write_bytes(whole)
+        rest = await imported(store, account, [log])
+        assert progress.accepted + rest.accepted + rest.duplicate == records
+        assert not rest.failed
+
+    in_store(work)
+
+
+def test_frames_and_members_one_after_another_are_one_file():
+    async def work(store, account, directory):
+        for kind, pack in PACKED.items():
+            log = directory / f"calls.{kind}"
+            first = 10 * list(PACKED).index(kind)
+            log.write_bytes(pack(line(first)) + pack(line(first + 1)))
+            assert (await imported(store, account, [log])).accepted == 2
+
+    in_store(work)
+
+
+def test_a_file_without_an_end_of_its_first_record_is_refused_and_not_kept_in_memory():
+    async def work(store, account, directory):
+        limits = IngestLimits(max_body=10_000)
+        one_line, many_lines = directory / "one", directory / "many"
+        one_line.write_bytes(b"x" * 20_000)
+        many_lines.write_bytes(b"{\n" + b'"a":\n' * 5_000)
+        good = directory / "good"
+        good.write_bytes(line(1))
+        progress = await imported(store, account, [one_line, many_lines, good], limits=limits)
+        assert progress.accepted == 1
+        assert len(progress.failed) == 2
+        assert all("more than 10000 bytes" in failed for failed in progress.failed)
+
+    in_store(work)
+
+
+def test_members_of_an_array_come_with_the_lines_that_they_begin_on():
+    array = b'\n[\n {"a": 1},\n {"b":\n 2}, {"c": 3}\n]\n'
+    assert list(cuts(JsonSplitter(), array)) == [(3, b'{"a": 1}'), (4, b'{"b":\n 2}'), (5, b'{"c": 3}')]
+    assert list(cuts(JsonSplitter(), b'[{"a": 1}, oops, {"b": 2}]')) == [
+        (1, b'{"a": 1}'),
+        (1, b"oops"),
+        (1, b'{"b": 2}'),
+    ]
+    assert list(cuts(JsonSplitter(), b'[{"a": 1}')) == [(1, b'[{"a": 1}')]
+
+
+def test_an_array_an_indented_object_and_lines_give_the_same_calls():
+    async def work(store, account, directory):
+        records = [json.loads(line(n)) for n in range(4)]
+        for number, text in enumerate(
+            [
+                json.dumps(records),
+                json.dumps(records, indent=2),
+                "\n".join(json.dumps(record, indent=1) for record in records),
+                "\ufeff" + "\r\n".join(map(json.dumps, records)),
+            ]
+        ):
+            file = directory / f"{number}.json"
+            file.write_text(text)
+            progress = await imported(store, account, [file])
+            assert (progress.accepted, progress.duplicate) == ((4, 0) if number == 0 else (0, 4)), text
+            assert (await imported(store, account, [file])).records == 0
+
+    in_store(work)
+
+
+def test_the_oldest_file_of_a_directory_comes_first_and_hidden_ones_never(tmp_path):
+    for age, name in enumerate(["c", "sub/a", "b", ".hidden", ".git/x"]):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+        os.utime(path, (1000 - age, 1000 - age))
+    os.mkfifo(tmp_path / "pipe")
+    names = [str(path.relative_to(tmp_path)) for path in expanded([str(tmp_path)])]
+    assert names == ["b", "sub/a", "c"]
+    assert [path.name for path in expanded([str(tmp_path / "*"), str(tmp_path / "b")])] == ["b", "c"]
+    assert expanded([str(tmp_path / "nothing*")]) == []
