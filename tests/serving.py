@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -171,3 +172,15 @@ def send(server, login, records, route="calls"):
 
 def get(server, login, path, **options):
     return server.client.get(path, auth=login.fuse, **options)
+
+
+SECONDS = 60
+
+
+def wait_until(condition, what):
+    """What *condition* gives once that is true, which another process or task brings about; fails after a minute."""
+    deadline = time.monotonic() + SECONDS
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"{what} did not happen"
+        time.sleep(0.02)
+    return value

@@ -11,12 +11,14 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import apsw
 import pytest
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from callhouse.app import now
+from callhouse.errors import StoreUnavailable
 from callhouse.ingest import importer as importing
 from callhouse.ingest.body import JsonSplitter
 from callhouse.ingest.files import expanded
@@ -26,6 +28,7 @@ from callhouse.model.account import Retention
 from callhouse.sources import cuts
 from callhouse.sources.asterisk import Options
 from callhouse.store import open_store
+from callhouse.store.sqlite import FILE_NAME
 from sources.switch_calls import SAMPLES
 
 FOREVER = Retention(details=None, sessions=None, plivo=None)
@@ -352,3 +355,31 @@ def test_the_oldest_file_of_a_directory_comes_first_and_hidden_ones_never(tmp_pa
     assert names == ["b", "sub/a", "c"]
     assert [path.name for path in expanded([str(tmp_path / "*"), str(tmp_path / "b")])] == ["b", "c"]
     assert expanded([str(tmp_path / "nothing*")]) == []
+
+
+def test_with_patience_a_store_that_cannot_be_written_is_waited_for(monkeypatch):
+    monkeypatch.setattr(importing, "STORE_RETRY_SECONDS", 0.01)
+
+    async def work(store, account, directory):
+        store._engine._engine._busy_timeout = 10
+        other = apsw.Connection(str(directory / "data" / FILE_NAME))
+        log = directory / "calls"
+        log.write_bytes(line(1))
+        tries = []
+
+        def on_progress(importer):
+            if importer.progress.waiting:
+                tries.append(importer.progress.waiting)
+            if len(tries) == 3:
+                other.execute("COMMIT")
+                tries.append("the store is free")
+
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreUnavailable):
+            await imported(store, account, [log])
+        progress = await imported(store, account, [log], patience=True, on_progress=on_progress)
+        assert (progress.accepted, progress.waiting) == (1, "")
+        assert tries[-1] == "the store is free"
+        other.close()
+
+    in_store(work)

@@ -157,6 +157,7 @@ async def _import(
                     await _take(importer, expanded(names), shown)
                 await importer.flush()
                 await importer.settle()
+                shown.update(None)
             except StoreUnavailable as error:
                 raise StoreUnavailable(
                     f"{error} What was imported until then is kept; run the same command again to go on."
@@ -193,7 +194,8 @@ class _Shown:
         self._follow = follow
         self._read = 0
         self._began = self._said_at = time.monotonic()
-        self._said = 0
+        self._said = self._told_refused = self._told_failed = 0
+        self._told_waiting = ""
         self._progress = Progress()
         total = None if follow else sum(map(_size, expanded(names)))
         more = () if follow else (BarColumn(), TimeRemainingColumn())
@@ -215,6 +217,7 @@ class _Shown:
             yield
 
     def update(self, file: OpenFile | None) -> None:
+        self._tell()
         now = time.monotonic()
         read = self._read + (0 if file is None else file.position)
         rate = self._progress.records / max(now - self._began, 0.001)
@@ -226,6 +229,18 @@ class _Shown:
         if self._follow and not err.is_terminal and has_news and now - self._said_at >= REPORT_SECONDS:
             err.print(counts, highlight=False, soft_wrap=True)
             self._said, self._said_at = self._progress.records, now
+
+    def _tell(self) -> None:
+        """Say what went wrong since this was last asked."""
+        progress = self._progress
+        for reason in progress.failed[self._told_failed :]:
+            err.print(plain(reason), style="red", highlight=False, soft_wrap=True)
+        for refused in progress.refused[self._told_refused :]:
+            err.print(f"{plain(refused.origin)}: {plain(refused.reason)}", highlight=False, soft_wrap=True)
+        if progress.waiting and progress.waiting != self._told_waiting:
+            err.print(f"{plain(progress.waiting)} Trying until that is over.", highlight=False, soft_wrap=True)
+        self._told_failed, self._told_refused = len(progress.failed), len(progress.refused)
+        self._told_waiting = progress.waiting
 
     def finish(self, path: Path) -> None:
         """All of *path* was read, or is not to be read."""
@@ -269,10 +284,6 @@ def _report(progress: Progress, seconds: float, account: int, *, as_json: bool) 
             highlight=False,
             soft_wrap=True,
         )
-    for failed in progress.failed:
-        err.print(plain(failed), style="red", highlight=False, soft_wrap=True)
-    for refused in progress.refused:
-        err.print(f"{plain(refused.origin)}: {plain(refused.reason)}", highlight=False, soft_wrap=True)
     if progress.quarantined > len(progress.refused):
         err.print(f"and {progress.quarantined - len(progress.refused):,} more.")
     if progress.quarantined:

@@ -1,10 +1,8 @@
 """``callhouse serve`` and ``callhouse config``."""
 
 import asyncio
-import ctypes
 import errno
 import functools
-import signal
 import socket
 import sys
 from typing import Annotated, Any
@@ -17,6 +15,7 @@ from granian.utils.proxies import wrap_asgi_with_proxy_headers
 from rich.table import Column, Table
 
 from callhouse.app import create_app
+from callhouse.child import end_with_parent
 from callhouse.cli.context import Config, Data, Json, Set, opened, out, plain, print_json, run, settings
 from callhouse.errors import CallhouseError
 from callhouse.observability import configure_logging
@@ -67,7 +66,8 @@ def serve(
 
 
 def _application(in_force: Settings, port: int, _target: str) -> Any:
-    _stop_with_parent()
+    # Lest it keep the port for ever.
+    end_with_parent()
     configure_logging(in_force.log.format, in_force.log.level)
     host = in_force.server.host
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
@@ -93,12 +93,6 @@ async def _listening(host: str, port: int) -> None:
         else:
             writer.close()
             return
-
-
-def _stop_with_parent() -> None:
-    """Have the kernel stop this worker when the process that started it is gone, lest it keep the port for ever."""
-    prctl_set_parent_death_signal = 1
-    ctypes.CDLL(None).prctl(prctl_set_parent_death_signal, signal.SIGTERM)
 
 
 async def _check(in_force: Settings) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import ctypes
 import multiprocessing
 import signal
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ from concurrent.futures.process import BrokenProcessPool
 
 import msgspec
 
+from callhouse.child import end_with_parent
 from callhouse.errors import CallhouseError, RecordError
 from callhouse.ingest.limits import IngestLimits
 from callhouse.ingest.pump import read_record, readers
@@ -19,8 +19,6 @@ from callhouse.sources import ReadRecord
 
 WORTHWHILE = 4_000
 """Records after which another process pays for its start."""
-
-_PARENT_DEATH_SIGNAL = 1
 
 Read = Part | Fragment | str
 
@@ -88,7 +86,7 @@ _prepared: list[tuple[ReadRecord, IngestLimits]] = []
 def _prepare(route: str, options: Mapping[str, msgspec.Struct], limits: IngestLimits) -> None:
     # Ctrl-C is meant for the process that started this one, and this one ends with it, in whatever way it ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    ctypes.CDLL(None).prctl(_PARENT_DEATH_SIGNAL, signal.SIGTERM)
+    end_with_parent()
     _prepared.append((readers(options)[route].read, limits))
 
 

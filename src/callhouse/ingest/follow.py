@@ -39,6 +39,7 @@ class _Followed:
         self.changed: tuple[int, int] | None = None
         self.quiet = 0
         self.has_ended = False
+        self.is_new = True
 
 
 class Follower:
@@ -128,6 +129,9 @@ class Follower:
                 await self._importer.take_file(followed.path)
                 followed.has_ended = True
             return
+        if followed.is_new:
+            followed.is_new = False
+            self._importer.progress.files += 1
         if followed.reading is None or _is_another(followed.reading, file, size):
             followed.reading = self._importer.resumed(file)
         if followed.reading is None:

@@ -48,7 +48,7 @@ class Progress(msgspec.Struct):
     which nothing was left.
 
     *refused* are the first records that were quarantined; *failed* says which files could not be read, or not to their
-    end.
+    end; *waiting* why the store cannot be written now, as long as that is so.
     """
 
     files: int = 0
@@ -59,6 +59,7 @@ class Progress(msgspec.Struct):
     expired_events: int = 0
     refused: list[Refused] = []
     failed: list[str] = []
+    waiting: str = ""
 
     @property
     def records(self) -> int:
@@ -237,10 +238,13 @@ class Importer:
             try:
                 outcomes = await self._store.load(records, places)
                 break
-            except StoreUnavailable:
+            except StoreUnavailable as error:
                 if not self._patience or self.stopping.is_set():
                     raise
+                self.progress.waiting = str(error)
+                self._on_progress(None)
                 await self.pause(STORE_RETRY_SECONDS)
+        self.progress.waiting = ""
         self._places.update((place.id, place) for place in places)
         self._count(records, outcomes)
         await self._store.train()

@@ -1,0 +1,331 @@
+"""``callhouse import`` as a user runs it: a process of its own beside the server, from which the calls are read."""
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import time
+from contextlib import contextmanager
+
+import pytest
+
+from serving import COMMAND, callhouse, create_account, get, wait_until
+from sources.switch_calls import SAMPLES, stored_calls
+
+NOW = int(time.time())
+KEPT = ("--set", "retention.details=forever", "--set", "retention.sessions=forever", "--set", "retention.plivo=forever")
+
+
+def line(number):
+    """A row of mod_cdr_csv in its template ``example``."""
+    start = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(NOW - 4000 + number % 3000))
+    end = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(NOW - 3990 + number % 3000))
+    values = ["A", "1", "2", "default", start, start, end, 10, 10, "NORMAL_CLEARING", f"leg-{number}", "", "", "", ""]
+    return ",".join(f'"{value}"' for value in values).encode() + b"\n"
+
+
+def lines(*numbers):
+    return b"".join(map(line, range(*numbers)))
+
+
+def sessions(server, login):
+    """What the Fuse API lists of the last two hours."""
+    answer = get(server, login, f"/api/calls/{NOW - 7200}/{NOW + 3600}?limit=10000")
+    assert answer.status_code == 200, answer.text
+    return {call["session_id"] for call in answer.json()["calls"]}
+
+
+def legs(*numbers):
+    return {f"leg-{number}" for number in range(*numbers)}
+
+
+@contextmanager
+def following(server, login, *arguments):
+    """``import freeswitch ARGUMENTS --follow`` in a process of its own, which is stopped in the end."""
+    command = [*COMMAND, "import", "freeswitch", *map(str, arguments), "--follow", "--account", str(login.id)]
+    process = subprocess.Popen(
+        [*command, "--data", str(server.data)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+        process.output, process.errors = process.communicate(timeout=60)
+
+
+def test_calls_can_be_read_over_http_as_soon_as_their_file_was_imported(own_server, tmp_path):
+    server = own_server()
+    login = server.account()
+    (tmp_path / "Master.csv").write_bytes(lines(5))
+    done = callhouse("import", "freeswitch", tmp_path / "Master.csv", "--account", login.id, data=server.data)
+    assert done.stdout.startswith("5 records of 1 file in ")
+    assert "5 accepted, 0 duplicate, 0 quarantined." in done.stdout
+    assert sessions(server, login) == legs(5)
+    again = callhouse("import", "freeswitch", tmp_path / "Master.csv", "--account", login.id, data=server.data)
+    assert "0 records of 1 file" in again.stdout
+    assert "1 file had been imported before; --again reads such files anew." in again.stdout
+
+
+CAPTURED = {
+    "asterisk": [*(f"local-ivr/{name}.csv" for name in ("Master", "cdr_full", "cel_full", "cel_legacy")), "odd"],
+    "freeswitch": ["err-dir"],
+    "kamailio": ["*.json"],
+}
+
+
+@pytest.mark.parametrize("source", CAPTURED)
+def test_captured_files_become_the_calls_that_posting_them_makes(own_server, source):
+    server = own_server("retention.details=forever")
+    posted, imported = server.account("posted@example.com"), server.account("imported@example.com")
+    names = [SAMPLES / source / name for name in CAPTURED[source]]
+    done = callhouse(
+        "import",
+        source,
+        *names,
+        "--account",
+        imported.id,
+        "--json",
+        "--set",
+        "retention.details=forever",
+        data=server.data,
+    )
+    result = json.loads(done.stdout)
+    assert (result["quarantined"], result["failed"]) == (0, [])
+    for name in names:
+        for path in sorted(name.rglob("*") if name.is_dir() else name.parent.glob(name.name)):
+            answer = server.client.post(f"/ingest/{source}", content=path.read_bytes(), auth=posted.fuse)
+            assert answer.json()["rejected"] == []
+    ours, theirs = stored_calls(server, imported), stored_calls(server, posted)
+    assert ours.keys() == theirs.keys()
+    assert len(ours) >= 2
+    own = {"id", "account_id", "arrived", "call_uuid"}
+    for session_id, call in ours.items():
+        assert {k: v for k, v in call.items() if k not in own} == {
+            k: v for k, v in theirs[session_id].items() if k not in own
+        }
+
+
+def test_a_bad_record_is_told_with_file_line_and_reason_and_ends_in_status_1(tmp_path):
+    login = create_account(tmp_path / "data")
+    log = tmp_path / "Master.csv"
+    log.write_bytes(line(1) + b"no,row\n" + line(2))
+    done = callhouse("import", "freeswitch", log, "--account", login.id, data=tmp_path / "data", check=False)
+    assert done.returncode == 1
+    assert "2 accepted, 0 duplicate, 1 quarantined." in done.stdout
+    assert f"{log}:2: is neither JSON nor XML nor a row of" in done.stderr
+    assert "callhouse quarantine list --account 1" in done.stderr
+    [entry] = json.loads(callhouse("quarantine", "list", "--json", data=tmp_path / "data").stdout)
+    assert (entry["origin"], entry["record"]) == (f"{log}:2", "no,row")
+    table = callhouse("quarantine", "list", data=tmp_path / "data").stdout
+    assert f"{log}:2" in re.sub(r"[│┃\s]", "", table)
+
+
+def test_what_is_older_than_its_retention_is_quarantined_with_its_line(tmp_path):
+    login = create_account(tmp_path / "data")
+    log = tmp_path / "Master.csv"
+    log.write_bytes(line(1) + line(2).replace(time.strftime("%Y-", time.gmtime(NOW)).encode(), b"2001-"))
+    done = callhouse("import", "freeswitch", log, "--account", login.id, "--json", data=tmp_path / "data", check=False)
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["refused"] == [
+        {"origin": f"{log}:2", "reason": "the call is older than its retention of 1y"}
+    ]
+
+
+def test_standard_input_patterns_and_time_zones(own_server, tmp_path):
+    server = own_server()
+    login = server.account()
+    common = ("--account", login.id)
+    (tmp_path / "one.csv").write_bytes(line(1))
+    (tmp_path / "two.csv").write_bytes(line(2))
+    piped = callhouse("import", "freeswitch", "-", *common, data=server.data, typed=line(0).decode())
+    assert "1 record of 1 file" in piped.stdout
+    assert "2 files" in callhouse("import", "freeswitch", tmp_path / "*.csv", *common, data=server.data).stdout
+    assert sessions(server, login) == legs(3)
+    (tmp_path / "three.csv").write_bytes(line(3))
+    zoned = ("--timezone", "Asia/Kolkata")
+    callhouse("import", "freeswitch", tmp_path / "three.csv", *common, *zoned, data=server.data)
+    calls = stored_calls(server, login)
+    assert calls["leg-3"]["started"] - calls["leg-2"]["started"] == 1000 - 5.5 * 3_600_000
+
+
+def test_a_dry_run_shows_calls_and_needs_no_store(tmp_path):
+    log = tmp_path / "Master.csv"
+    log.write_bytes(lines(3))
+    done = callhouse("import", "freeswitch", log, "--dry-run", data=tmp_path / "nowhere")
+    assert not (tmp_path / "nowhere").exists()
+    first, *calls = done.stdout.splitlines()
+    assert first == f"{log}: 3 records → 3 calls, 0 refused"
+    assert re.fullmatch(r"  \S+ \S+ UTC  1 → 2  inbound, talked 10\.0 s, NORMAL_CLEARING, session leg-0", calls[0]), (
+        calls[0]
+    )
+    [shown] = json.loads(callhouse("import", "freeswitch", log, "--dry-run", "--json").stdout)
+    assert [call["session_id"] for call in shown["calls"]] == ["leg-0", "leg-1", "leg-2"]
+    log.write_bytes(line(0) + b"broken\n")
+    refused = callhouse("import", "freeswitch", log, "--dry-run", check=False)
+    assert refused.returncode == 1
+    assert f"{log}:2: is neither" in refused.stdout
+
+
+def test_a_dry_run_joins_the_rows_of_a_call():
+    file = SAMPLES / "asterisk/local-ivr/cel_full.csv"
+    [shown] = json.loads(callhouse("import", "asterisk", file, "--dry-run", "--json").stdout)
+    assert shown["records"] > 100
+    assert len(shown["calls"]) == 10
+    assert all(call["events"] for call in shown["calls"][:3])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (("freeswich", "FILE", "--account", "1"), "native, freeswitch, asterisk or kamailio"),
+        (("freeswitch", "FILE"), "say whose calls they are"),
+        (("freeswitch", "missing.csv", "--account", "1"), "there is no file missing.csv"),
+        (("freeswitch", "nothing*", "--account", "1"), "there is no file nothing*"),
+        (("native", "FILE", "--account", "1", "--timezone", "UTC"), "native records say"),
+        (("freeswitch", "-", "--account", "1", "--follow"), "standard input ends by itself"),
+        (("freeswitch", "/dev/null", "--account", "1", "--follow"), "no file that could be followed"),
+    ],
+)
+def test_wrong_usage_ends_in_status_2_with_a_hint(tmp_path, arguments, hint):
+    log = tmp_path / "Master.csv"
+    log.write_bytes(line(1))
+    given = [str(log) if each == "FILE" else each for each in arguments]
+    done = callhouse("import", *given, data=tmp_path / "data", check=False)
+    assert done.returncode == 2
+    assert hint in " ".join(re.sub(r"[│╭╰─╮╯]", "", done.stderr).split())
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "hint"),
+    [
+        (("--account", "1"), "holds no store"),
+        (("--account", "1", "--timezone", "Mars/Phobos"), "sources.freeswitch.timezone is 'Mars/Phobos'"),
+    ],
+)
+def test_what_cannot_be_done_ends_in_status_1_with_a_hint(tmp_path, arguments, hint):
+    log = tmp_path / "Master.csv"
+    log.write_bytes(line(1))
+    done = callhouse("import", "freeswitch", log, *arguments, data=tmp_path / "data", check=False)
+    assert done.returncode == 1
+    assert hint in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_account_that_does_not_exist_is_named(tmp_path):
+    create_account(tmp_path / "data")
+    log = tmp_path / "Master.csv"
+    log.write_bytes(line(1))
+    done = callhouse("import", "freeswitch", log, "--account", "7", data=tmp_path / "data", check=False)
+    assert done.returncode == 1
+    assert "7" in done.stderr
+
+
+RECORDS = 24_000
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_an_import_that_is_ended_goes_on_where_it_was(own_server, tmp_path, end):
+    server = own_server()
+    login = server.account()
+    log = tmp_path / "Master.csv"
+    log.write_bytes(lines(RECORDS))
+    command = [*COMMAND, "import", "freeswitch", str(log), "--account", str(login.id), "--data", str(server.data)]
+    first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_until(lambda: stored(server, login) >= 4_000, "the first calls")
+    first.send_signal(end)
+    _, errors = first.communicate(timeout=60)
+    assert first.returncode != 0
+    if end != signal.SIGKILL:
+        assert "Interrupted. What was imported is kept; run the same command again to go on." in errors
+        assert "Traceback" not in errors
+    before = stored(server, login)
+    assert before < RECORDS
+    done = callhouse("import", "freeswitch", log, "--account", login.id, "--json", data=server.data)
+    result = json.loads(done.stdout)
+    assert (result["accepted"], result["duplicate"], result["quarantined"]) == (RECORDS - before, 0, 0)
+    assert stored(server, login) == RECORDS
+
+
+def stored(server, login):
+    """How many calls the account has, as the Plivo API counts them."""
+    answer = server.client.get(f"/v1/Account/{login.auth_id}/Call/?limit=1", auth=login.plivo)
+    assert answer.status_code == 200, answer.text
+    return answer.json()["meta"]["total_count"]
+
+
+def test_a_growing_file_is_followed_through_rename_truncation_and_a_restart(own_server, tmp_path):
+    server = own_server()
+    login = server.account()
+    log = tmp_path / "Master.csv"
+
+    def append(path, *numbers):
+        with path.open("ab") as file:
+            file.write(lines(*numbers))
+
+    def wait_for(*numbers):
+        wait_until(lambda: sessions(server, login) == legs(*numbers), f"the calls {numbers}")
+
+    with following(server, login, log) as process:
+        assert process.stderr.readline() == f"Waiting for {log}.\n"
+        append(log, 3)
+        wait_for(3)
+        append(log, 3, 5)
+        wait_for(5)
+        # Renamed, and written to a little longer by who has not heard of it.
+        log.rename(tmp_path / "Master.csv.1")
+        append(tmp_path / "Master.csv.1", 5, 7)
+        append(log, 7, 9)
+        wait_for(9)
+        append(tmp_path / "Master.csv.1", 9, 10)
+        wait_for(10)
+        # Truncated, and filled at once to a greater length than it had.
+        log.write_bytes(lines(10, 14))
+        wait_for(14)
+        # A line comes in two pieces.
+        with log.open("ab") as file:
+            file.write(line(14)[:40])
+            file.flush()
+            append(tmp_path / "Master.csv.1", 15, 16)
+            wait_until(lambda: "leg-15" in sessions(server, login), "another call")
+            file.write(line(14)[40:])
+        wait_for(16)
+    assert process.returncode == 0, process.errors
+    assert "16 accepted, 0 duplicate, 0 quarantined." in process.output
+    # Meanwhile it grows, is rotated twice and compressed.
+    append(log, 16, 18)
+    log.rename(tmp_path / "Master.csv.1")
+    subprocess.run(["gzip", str(tmp_path / "Master.csv.1")], check=True)
+    append(log, 18, 19)
+    with following(server, login, log) as process:
+        wait_for(19)
+    assert "3 accepted, 0 duplicate, 0 quarantined." in process.output
+    assert process.returncode == 0, process.errors
+
+
+def test_a_directory_is_swept_for_what_a_switch_could_not_send(own_server, tmp_path):
+    server = own_server("retention.details=forever")
+    login = server.account()
+    swept = tmp_path / "cdr-not-sent"
+    swept.mkdir()
+    captured = sorted((SAMPLES / "freeswitch/err-dir").iterdir())
+    known = {"03ebdbb5-b154-4ae6-8dc4-6d80ab131320", "280491e4-9ffe-4975-8421-3809718db2d3"}
+    with following(server, login, swept, *KEPT) as process:
+        shutil.copy(captured[0], swept)
+        wait_until(lambda: len(stored_calls(server, login)) == 1, "the first leg")
+        for path in captured[1:]:
+            shutil.copy(path, swept)
+        wait_until(lambda: stored_calls(server, login).keys() == known, "the other leg")
+    assert process.returncode == 0, process.errors
+    with following(server, login, swept, *KEPT) as process:
+        (swept / "bad.json").write_text("{")
+        wait_until(lambda: quarantined(server), "the bad file")
+    assert process.returncode == 1
+    assert " 1 quarantined." in process.output
+    assert f"{swept}/bad.json:1: " in process.errors
+
+
+def quarantined(server):
+    return json.loads(callhouse("quarantine", "list", "--json", data=server.data).stdout)
