@@ -128,7 +128,7 @@ def integer(name: str, value: str | None, default: int, low: int, high: int) -> 
     return int(value)
 
 
-def ignored_parameters(request: Request[Any, Any, Any], known: frozenset[str]) -> dict[str, str]:
+def ignored_parameters(request: Request[Any, Any, Any], known: frozenset[str] = frozenset()) -> dict[str, str]:
     """The header that names the query parameters that were not *known*; no header when all were."""
     sent = request.scope["query_string"].decode("latin-1")
     if all(part.partition("=")[0] in known for part in sent.split("&") if part):

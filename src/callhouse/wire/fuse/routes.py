@@ -7,7 +7,7 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 from litestar import Request, route
-from litestar.params import PathParameter, QueryParameter
+from litestar.params import PathParameter
 from litestar.response.base import ASGIResponse
 
 from callhouse.auth import authenticate
@@ -15,7 +15,7 @@ from callhouse.errors import DetailGone, NotFound
 from callhouse.model import log as log_document
 from callhouse.model.account import Account
 from callhouse.model.query import CallQuery
-from callhouse.reference import END, LIMIT, LIMITS, NUMBER, OFFSET, OFFSETS, SINCE, START, UNTIL
+from callhouse.reference import KNOWN, SINCE, START, End, Limit, Number, Offset
 from callhouse.render import (
     DEFAULT_LIMIT,
     JSON,
@@ -43,15 +43,8 @@ ROWS_WITH_LOGS = 500
 LARGE = 64 * 1024
 """A log of more bytes than this is turned into XML in another thread."""
 
-KNOWN = frozenset({"number", "limit", "offset"})
-NONE_KNOWN: frozenset[str] = frozenset()
-
 Start = Annotated[str, PathParameter(description=START, schema_extra=SINCE)]
-End = Annotated[str, PathParameter(description=END, schema_extra=UNTIL)]
 SessionId = Annotated[str, PathParameter(description=reference.SESSION_ID, schema_extra=reference.ID)]
-Number = Annotated[str | None, QueryParameter(description=NUMBER)]
-Limit = Annotated[str | None, QueryParameter(description=LIMIT, schema_extra=LIMITS)]
-Offset = Annotated[str | None, QueryParameter(description=OFFSET, schema_extra=OFFSETS)]
 
 
 @route("/calls/{start:str}/{end:str}", http_method=READ, **reference.CALLS)
@@ -147,7 +140,7 @@ async def call(
         raise NotFound
     if found.document is None:
         raise DetailGone
-    headers = ignored_parameters(request, NONE_KNOWN)
+    headers = ignored_parameters(request)
     if wants_xml(request):
         large = len(found.document) > LARGE
         rendered = await asyncio.to_thread(_log_xml, found.document) if large else _log_xml(found.document)
