@@ -8,11 +8,12 @@ import msgspec
 
 from callhouse.model.query import CallQuery, Page
 from callhouse.store import by_end, rollups
+from callhouse.store.call_rows import COLUMNS
 from callhouse.store.conditions import DIRECTION, conditions
 from callhouse.store.engine import Engine, Reader, Row
+from callhouse.store.log_writer import account_word
 from callhouse.store.logs import LogCodec
 from callhouse.store.rollups import COMPLETE, INCOMPLETE
-from callhouse.store.writer import COLUMNS, account_word
 
 SMALL_PAGE = 100
 """A page of at most so many rows, found through the counts, is read without leaving the event loop."""
