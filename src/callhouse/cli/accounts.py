@@ -1,7 +1,6 @@
 """``callhouse accounts``: who may send and read."""
 
 import sys
-import zoneinfo
 from typing import Annotated, Any
 
 import msgspec
@@ -25,7 +24,7 @@ from callhouse.cli.context import (
 )
 from callhouse.errors import CallhouseError
 from callhouse.model.account import Account, Plan, RetentionOverride
-from callhouse.model.instant import format_duration, parse_duration
+from callhouse.model.instant import format_duration, parse_duration, time_zone
 from callhouse.store.accounts import Secrets
 
 app = typer.Typer(help="Who may send and read calls.", no_args_is_help=True)
@@ -277,8 +276,8 @@ def _switch(account_id: int, data: Data, config: Config, chosen: Set, *, active:
 def _zone(name: str | None) -> str | None:
     if name is not None:
         try:
-            zoneinfo.ZoneInfo(name)
-        except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+            time_zone(name)
+        except ValueError:
             raise typer.BadParameter(f"{name!r} is no IANA time zone.", param_hint="--timezone") from None
     return name
 

@@ -12,7 +12,7 @@ from callhouse.auth import authenticate
 from callhouse.errors import BadParameter, NotFound
 from callhouse.model import log as log_document
 from callhouse.model.account import Account
-from callhouse.model.instant import DAY, SECOND, format_duration
+from callhouse.model.instant import DAY, SECOND, format_duration, time_zone
 from callhouse.model.query import CallQuery
 from callhouse.reference import KNOWN, START, End, Limit, Number, Offset
 from callhouse.render import (
@@ -134,7 +134,7 @@ async def errors(
     page = await store.errors.page(query)
 
     async def found() -> AsyncIterator[list[str]]:
-        zone = lines.zone_of(account)
+        zone = time_zone(account.timezone)
         left = page.rows
         while left:
             rows = await store.errors.read(account.id, left)
