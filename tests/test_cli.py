@@ -22,7 +22,7 @@ from callhouse import __version__, simulation
 from callhouse.app import now
 from callhouse.cli import app
 from callhouse.cli.generate import as_sent
-from callhouse.cli.quarantine import IN_TABLE
+from callhouse.cli.quarantine import SHOWN
 from callhouse.cli.serve import _reserved
 from callhouse.errors import CallhouseError
 from callhouse.model.account import Retention
@@ -404,8 +404,8 @@ class TestQuarantine:
     def test_a_long_quarantine_is_listed_in_part_and_says_so_and_whole_for_a_program(self, keep):
         data = keep(b"record %d" % n for n in range(1130))
         shown = in_process("quarantine", "list", data=data).stdout
-        assert len(re.findall(r"record \d+", shown)) == IN_TABLE
-        assert "100 of 1,130 records; `--limit` shows more. Most frequent: reason b'0' (113);" in flat(shown)
+        assert len(re.findall(r"record \d+", shown)) == SHOWN
+        assert "100 of 1,130 records; `--limit` shows more. Most frequent: reason b'0' (113) reason" in flat(shown)
         shown = in_process("quarantine", "list", "--limit", 2000, data=data).stdout
         assert [int(n) for n in re.findall(r"record (\d+)", shown)] == list(range(1130))
         assert "1,130 records. Most" in flat(shown)
@@ -413,7 +413,15 @@ class TestQuarantine:
         assert len(printed("quarantine", "list", "--limit", 1001, data=data)) == 1001
         assert printed("quarantine", "drop", "--all", data=data) == {"dropped": 1130}
 
-    def test_a_record_is_previewed_in_the_table_with_its_size_and_told_whole_to_a_program(self, keep):
+    @pytest.mark.parametrize("columns", [40, 80])
+    def test_nothing_is_cut_off_on_a_narrow_terminal(self, keep, columns):
+        record = "x" * 150 + "1"
+        shown = callhouse("quarantine", "list", data=keep([record.encode()]), env={"COLUMNS": str(columns)}).stdout
+        assert max(map(len, shown.splitlines())) <= columns
+        assert re.search(r"1 \d{4}-\d\d-\d\d [\d:]+ UTC, calls, account 1, 151 bytes reason b'1' x", flat(shown))
+        assert record in re.sub(r"\s", "", shown)
+
+    def test_a_record_is_previewed_with_its_size_and_told_whole_to_a_program(self, keep):
         record = ("[red]\n" + "\u00e9\u001b" * 5_000).encode()
         data = keep([record, b"\xff\xfe short"])
         first, second = printed("quarantine", "list", data=data)
