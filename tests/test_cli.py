@@ -206,6 +206,25 @@ class TestAccounts:
         tmp_path /= "store0"
         assert "callhouse accounts create" in flat(callhouse("accounts", "list", data=tmp_path).stdout)
 
+    def test_an_account_in_utc_needs_no_time_zone_database(self, tmp_path):
+        made = callhouse("accounts", "create", "--email", "a@example.com", data=tmp_path, env={"PYTHONTZPATH": ""})
+        assert "developer key" in made.stdout
+
+    @pytest.mark.parametrize(
+        ("options", "replaced"),
+        [
+            ((), "the developer key, the auth token"),
+            (("--login", "ay"), "the developer key, the DEV password, the auth token"),
+        ],
+    )
+    def test_rotate_names_all_that_it_replaced_a_chosen_password_too(self, tmp_path, options, replaced):
+        made = create_account(tmp_path, "a@example.com", *options)
+        if made.login:
+            callhouse("accounts", "password", made.id, data=tmp_path, typed="chosen by its owner")
+        shown = callhouse("accounts", "rotate", made.id, data=tmp_path).stdout
+        assert f"All are new: {replaced}. Those before no longer work." in flat(shown)
+        assert ("password" in shown) is bool(made.login)
+
     @pytest.mark.parametrize("command", ["show", "set", "deactivate", "activate", "rotate"])
     def test_an_unknown_account_ends_with_status_1_and_says_where_to_look(self, crowded, command):
         assert "no account 7; `callhouse accounts list`" in refused(1, "accounts", command, 7, data=crowded)
@@ -233,6 +252,7 @@ class TestAccounts:
         server = own_server()
         login = server.account("ops@example.com", "--login", "ops")
         path = "/api/calls/1/2"
+        below = server.account("sub@example.com", "--parent", str(login.id))
         assert get(server, login, path).status_code == 200
         assert send(server, login, [{"session_id": "s"}])["accepted"] == 1
 
@@ -243,6 +263,7 @@ class TestAccounts:
         for credentials in (login.fuse, (login.login, login.password), (login.auth_id, login.auth_token)):
             answer = server.client.post("/ingest/calls", json={"session_id": "t"}, auth=credentials)
             assert (answer.status_code, answer.json()) == (401, INACTIVE)
+        assert get(server, below, path).status_code == 200
         # Who does not know the key does not learn that the account is off.
         answer = server.client.get(path, auth=(login.email, "wrong"))
         assert (answer.status_code, answer.json()) == (401, INVALID)
@@ -253,7 +274,9 @@ class TestAccounts:
     def test_rotation_takes_effect_on_a_running_server_at_once_for_every_secret(self, own_server):
         server = own_server()
         old = server.account("ops@example.com", "--login", "ops")
-        before = [old.fuse, (old.login, old.password), (old.auth_id, old.auth_token)]
+        chosen = "chosen by its owner"
+        callhouse("accounts", "password", old.id, data=server.data, typed=chosen)
+        before = [old.fuse, (old.login, chosen), (old.auth_id, old.auth_token)]
         for credentials in before:
             # A password that was right a moment ago must not be remembered as right.
             assert server.client.post("/ingest/calls", json={"session_id": "s"}, auth=credentials).status_code == 200

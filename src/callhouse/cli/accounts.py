@@ -101,7 +101,8 @@ def create(
                 parent_id=parent,
             )
 
-    _print_credentials(*run(work()), as_json=as_json)
+    note = "Any of them sends calls. The secrets are not shown again; `callhouse accounts rotate` makes new ones."
+    _print_credentials(*run(work()), note, as_json=as_json)
 
 
 @app.command("list")
@@ -185,7 +186,7 @@ def set_(
 def deactivate(
     account_id: Id, data: Data = None, config: Config = None, chosen: Set = None, as_json: Json = False
 ) -> None:
-    """Switch an account off at once; its calls stay, its credentials get 401.
+    """Switch an account off at once; its calls stay, its credentials get 401, its subaccounts stay active.
 
     Example: `callhouse accounts deactivate 1`
     """
@@ -207,7 +208,7 @@ def activate(
 @app.command()
 @failing_clearly
 def rotate(account_id: Id, data: Data = None, config: Config = None, chosen: Set = None, as_json: Json = False) -> None:
-    """Replace an account's secrets at once and print the new ones, which are shown this once.
+    """Replace all secrets of an account at once, a password that was chosen too, and print the new ones this once.
 
     Example: `callhouse accounts rotate 1 --json`
     """
@@ -217,7 +218,12 @@ def rotate(account_id: Id, data: Data = None, config: Config = None, chosen: Set
         async with opened(in_force) as store:
             return await store.accounts.rotate(account_id)
 
-    _print_credentials(*run(work()), as_json=as_json)
+    account, secrets = run(work())
+    dev = "" if secrets.password is None else "the DEV password, "
+    note = (
+        f"All are new: the developer key, {dev}the auth token. Those before no longer work. These are not shown again."
+    )
+    _print_credentials(account, secrets, note, as_json=as_json)
 
 
 @app.command()
@@ -329,7 +335,7 @@ def _print_account(account: Account, *, as_json: bool) -> None:
     out.print(table)
 
 
-def _print_credentials(account: Account, secrets: Secrets, *, as_json: bool) -> None:
+def _print_credentials(account: Account, secrets: Secrets, note: str, *, as_json: bool) -> None:
     created = CreatedAccount(
         account.id,
         account.email,
@@ -353,4 +359,4 @@ def _print_credentials(account: Account, secrets: Secrets, *, as_json: bool) -> 
     lines += [f"Plivo  auth id        {account.auth_id}", f"       auth token     {secrets.auth_token}"]
     for line in lines:
         out.print(plain(line), soft_wrap=True, highlight=False)
-    out.print("Any of them sends calls. The secrets are not shown again; `callhouse accounts rotate` makes new ones.")
+    out.print(note)
