@@ -206,6 +206,14 @@ class TestAccounts:
         tmp_path /= "store0"
         assert "callhouse accounts create" in flat(callhouse("accounts", "list", data=tmp_path).stdout)
 
+    @pytest.mark.parametrize("width", [60, 80])
+    def test_a_list_is_not_cut_off_on_a_narrow_terminal(self, tmp_path, width):
+        made = create_account(tmp_path, "somebody.with.a.long.name@example.com", "--login", "ay")
+        listed = callhouse("accounts", "list", data=tmp_path, env={"COLUMNS": str(width)}).stdout
+        rows = [re.split("[│┃]", line) for line in listed.splitlines()]
+        for column, value in (2, made.email), (4, made.auth_id):
+            assert "".join(cells[column].strip() for cells in rows if len(cells) > column).endswith(value)
+
     def test_an_account_in_utc_needs_no_time_zone_database(self, tmp_path):
         made = callhouse("accounts", "create", "--email", "a@example.com", data=tmp_path, env={"PYTHONTZPATH": ""})
         assert "developer key" in made.stdout

@@ -21,6 +21,7 @@ from callhouse.cli.context import (
     print_json,
     run,
     settings,
+    table,
 )
 from callhouse.errors import CallhouseError
 from callhouse.model.account import Account, Plan, RetentionOverride
@@ -122,12 +123,12 @@ def list_(data: Data = None, config: Config = None, chosen: Set = None, as_json:
     if as_json:
         print_json([_listed(account) for account in accounts])
         return
-    table = Table("id", "e-mail", "login", "auth id", "plan", "state", "time zone", "parent")
+    listed = table("id", "e-mail", "login", "auth id", "plan", "state", "time zone", "parent")
     for a in accounts:
         state = "active" if a.active else "[red]inactive[/]"
         parent = "" if a.parent_id is None else str(a.parent_id)
-        table.add_row(str(a.id), plain(a.email), plain(a.login or ""), a.auth_id, a.plan, state, a.timezone, parent)
-    out.print(table if accounts else "There is no account yet; make one with `callhouse accounts create --email ...`.")
+        listed.add_row(str(a.id), plain(a.email), plain(a.login or ""), a.auth_id, a.plan, state, a.timezone, parent)
+    out.print(listed if accounts else "There is no account yet; make one with `callhouse accounts create --email ...`.")
 
 
 @app.command()
@@ -323,7 +324,7 @@ def _print_account(account: Account, *, as_json: bool) -> None:
     if as_json:
         print_json(listed)
         return
-    table = Table(show_header=False, box=None)
+    lines = Table(show_header=False, box=None)
     fields: dict[str, Any] = msgspec.structs.asdict(listed)
     fields["active"] = "yes" if account.active else "no"
     fields["created"] = local_time(account.created)
@@ -331,8 +332,8 @@ def _print_account(account: Account, *, as_json: bool) -> None:
         own = " (this account)" if getattr(account.override, name) else " (server)"
         fields[f"retention of {name}"] = duration + own
     for name, value in fields.items():
-        table.add_row(f"[bold]{name}[/]", "" if value is None else plain(str(value)))
-    out.print(table)
+        lines.add_row(f"[bold]{name}[/]", "" if value is None else plain(str(value)))
+    out.print(lines)
 
 
 def _print_credentials(account: Account, secrets: Secrets, note: str, *, as_json: bool) -> None:
