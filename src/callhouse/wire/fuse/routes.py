@@ -65,22 +65,15 @@ async def calls(
     details_since = account.retention.details_since(store.clock())
     xml = wants_xml(request)
 
-    async def body() -> AsyncGenerator[bytes, None]:
-        yield XML_DECLARATION + b"<result><calls>" if xml else b'{"calls":['
-        separator = b""
+    async def found() -> AsyncIterator[bytes]:
         for rows in slices(page.rows):
             bodies = schema.call_bodies(rows, details_since)
-            if xml:
-                yield "".join(map(schema.call_xml, bodies)).encode()
-            else:
-                yield separator + msgspec.json.encode(bodies)[1:-1]
-                separator = b","
-        yield _end(page.total, xml)
+            yield "".join(map(schema.call_xml, bodies)).encode() if xml else msgspec.json.encode(bodies)[1:-1]
 
     if not xml and len(page.rows) <= SMALL_PAGE:
         bodies = schema.call_bodies(page.rows, details_since)
         return whole(msgspec.json.encode(schema.CallsBody(bodies, page.total)), headers, JSON)
-    return await streamed(request, body(), headers, XML if xml else JSON)
+    return await streamed(request, _listed(page.total, found(), xml), headers, XML if xml else JSON)
 
 
 @route("/all_logs/{start:str}/{end:str}", http_method=READ, **reference.ALL_LOGS)
@@ -101,23 +94,12 @@ async def all_logs(
     details_since = account.retention.details_since(store.clock())
     xml = wants_xml(request)
 
-    async def body() -> AsyncGenerator[bytes, None]:
-        yield XML_DECLARATION + b"<result><calls>" if xml else b'{"calls":['
-        separator = b""
+    async def found() -> AsyncIterator[bytes]:
         for rows in slices(page.rows, ROWS_WITH_LOGS):
             async for pairs in _with_logs(store, account.id, rows, details_since):
-                if xml:
-                    yield await asyncio.to_thread(_detailed_xml, pairs)
-                else:
-                    bodies = [
-                        schema.detailed_call_body(row, None if log is None else log_document.entries(log))
-                        for row, log in pairs
-                    ]
-                    yield separator + msgspec.json.encode(bodies)[1:-1]
-                    separator = b","
-        yield _end(page.total, xml)
+                yield await asyncio.to_thread(_detailed_xml, pairs) if xml else _detailed_json(pairs)
 
-    return await streamed(request, body(), headers, XML if xml else JSON)
+    return await streamed(request, _listed(page.total, found(), xml), headers, XML if xml else JSON)
 
 
 # A session id is the sender's own and may hold a slash, hence the type path.
@@ -178,6 +160,11 @@ async def _with_logs(
         rows = rows[len(logs) :]
 
 
+def _detailed_json(pairs: list[tuple[Row, bytes | None]]) -> bytes:
+    bodies = [schema.detailed_call_body(row, None if log is None else log_document.entries(log)) for row, log in pairs]
+    return msgspec.json.encode(bodies)[1:-1]
+
+
 def _detailed_xml(pairs: list[tuple[Row, bytes | None]]) -> bytes:
     return "".join(
         schema.detailed_call_xml(row, None if log is None else log_document.decode_entries(log)) for row, log in pairs
@@ -188,5 +175,11 @@ def _log_xml(document: bytes) -> bytes:
     return XML_DECLARATION + f"<result>{schema.log_xml(log_document.decode_entries(document))}</result>".encode()
 
 
-def _end(total: int, xml: bool) -> bytes:
-    return (f"</calls><total_calls>{total}</total_calls></result>" if xml else f'],"total_calls":{total}}}').encode()
+async def _listed(total: int, found: AsyncIterator[bytes], xml: bool) -> AsyncGenerator[bytes, None]:
+    """The list of calls that *found* gives, some at a time, as they stand in it."""
+    yield XML_DECLARATION + b"<result><calls>" if xml else b'{"calls":['
+    separator = b""
+    async for calls_found in found:
+        yield separator + calls_found
+        separator = b"" if xml else b","
+    yield (f"</calls><total_calls>{total}</total_calls></result>" if xml else f'],"total_calls":{total}}}').encode()
