@@ -30,19 +30,10 @@ from callhouse.model.record import Part, Record
 from callhouse.sources.native import read_call
 from callhouse.store import open_store
 from callhouse.store.sqlite import FILE_NAME
-from serving import COMMAND, Login, Server, callhouse, create_account, get, ndjson, send
+from serving import COMMAND, SECONDS, Login, Server, callhouse, create_account, get, ndjson, send, wait_until
 
-SECONDS = 60
 INACTIVE = {"error": "This account is inactive."}
 INVALID = {"error": "Invalid email or developer key."}
-
-
-def wait_until(condition, what):
-    deadline = time.monotonic() + SECONDS
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"{what} did not happen"
-        time.sleep(0.05)
-    return value
 
 
 def flat(text):
