@@ -10,7 +10,7 @@ from stand import DAYS, Stand
 
 from callhouse.model.instant import DAY, SECOND
 from callhouse.model.query import CallQuery
-from callhouse.store.calls import _page, _rows, _total
+from callhouse.store.calls import _large_page
 from callhouse.wire.dev.lines import SESSION
 
 SMALL_ROUNDS, LARGE_ROUNDS = 1_000, 40
@@ -28,7 +28,7 @@ def cases(on: Stand) -> list[Case]:
             account_ids=(account_id,), since=since, until=until, limit=limit, offset=offset, oldest_first=True
         )
         reader.rows("BEGIN", {})
-        found = _rows(reader, _page(query, SESSION), query), _total(reader, query)
+        found = _large_page(reader, query, SESSION)
         reader.rows("COMMIT", {})
         return found
 

@@ -10,7 +10,7 @@ from stand import DAYS, Stand
 
 from callhouse.model.instant import DAY, SECOND
 from callhouse.model.query import CallQuery
-from callhouse.store.calls import Calls, _page, _rows, _total
+from callhouse.store.calls import Calls, _large_page
 from callhouse.store.engine import Reader
 from callhouse.store.logs import LogCodec
 from callhouse.wire.fuse.schema import FIELDS
@@ -39,12 +39,8 @@ class Direct:
     read = quick
 
     def page(self, query: CallQuery) -> list[tuple]:
-        """The rows by one statement, however many, and the total."""
-
-        def work(reader: Reader):
-            return _rows(reader, _page(query, FIELDS), query), _total(reader, query)
-
-        return _finished(self.quick(work))[0]
+        """The rows by one statement, however many; the total is counted as well."""
+        return _finished(self.quick(lambda reader: _large_page(reader, query, FIELDS))).rows
 
     def log(self, account_id: int, session_id: str) -> bytes:
         return _finished(self._calls.log(account_id, session_id, since=0, details_since=0)).document

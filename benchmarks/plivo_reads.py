@@ -15,6 +15,7 @@ from callhouse.app import now
 from callhouse.model.instant import DAY, SECOND
 from callhouse.store import by_end
 from callhouse.store.calls import _columns
+from callhouse.store.conditions import conditions
 from callhouse.wire.plivo.parameters import completed
 from callhouse.wire.plivo.schema import FIELDS
 
@@ -34,7 +35,7 @@ def cases(on: Stand) -> list[Case]:
     def page(parameters: dict[str, str]):
         query = completed(parameters, {account_id: 0}, now(), 20)
         reader.rows("BEGIN", {})
-        found = by_end.page(reader, query, _columns(FIELDS))
+        found = by_end.page(reader, query, _columns(FIELDS), *conditions(query))
         reader.rows("COMMIT", {})
         return found
 

@@ -7,16 +7,20 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import apsw
 import httpx
 
 from callhouse.app import now
 from callhouse.model.account import Retention
 from callhouse.store import open_store
+from callhouse.store.sqlite import FILE_NAME
 
 COMMAND = [sys.executable, "-m", "callhouse"]
+SECONDS = 60
 
 
 def callhouse(*arguments, data=None, check=True, env=None, typed=None):
@@ -156,6 +160,27 @@ def create_account(data, email="ops@example.com", *options) -> Login:
     )
 
 
+def wait_until(condition, what):
+    """What *condition* gives once that is true, which another process or task brings about; fails after a minute."""
+    deadline = time.monotonic() + SECONDS
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"{what} did not happen"
+        time.sleep(0.02)
+    return value
+
+
+@contextmanager
+def held_write_lock(server):
+    """Nobody else can write to the store meanwhile; reading goes on."""
+    db = apsw.Connection(str(server.data / FILE_NAME))
+    db.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+    finally:
+        db.execute("ROLLBACK")
+        db.close()
+
+
 def ndjson(records):
     return b"\n".join(json.dumps(record).encode() for record in records)
 
@@ -172,15 +197,3 @@ def send(server, login, records, route="calls"):
 
 def get(server, login, path, **options):
     return server.client.get(path, auth=login.fuse, **options)
-
-
-SECONDS = 60
-
-
-def wait_until(condition, what):
-    """What *condition* gives once that is true, which another process or task brings about; fails after a minute."""
-    deadline = time.monotonic() + SECONDS
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"{what} did not happen"
-        time.sleep(0.02)
-    return value

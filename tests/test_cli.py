@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 from callhouse import __version__, simulation
 from callhouse.app import now
 from callhouse.cli import app
-from callhouse.cli.quarantine import IN_TABLE
+from callhouse.cli.quarantine import SHOWN
 from callhouse.cli.serve import _reserved
 from callhouse.errors import CallhouseError
 from callhouse.model.account import Retention
@@ -29,19 +29,10 @@ from callhouse.model.record import Part, Record
 from callhouse.sources.native import read_call, written
 from callhouse.store import open_store
 from callhouse.store.sqlite import FILE_NAME
-from serving import COMMAND, Login, Server, callhouse, create_account, get, ndjson, send
+from serving import COMMAND, SECONDS, Login, Server, callhouse, create_account, get, ndjson, send, wait_until
 
-SECONDS = 60
 INACTIVE = {"error": "This account is inactive."}
 INVALID = {"error": "Invalid email or developer key."}
-
-
-def wait_until(condition, what):
-    deadline = time.monotonic() + SECONDS
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"{what} did not happen"
-        time.sleep(0.05)
-    return value
 
 
 def flat(text):
@@ -205,6 +196,33 @@ class TestAccounts:
         tmp_path /= "store0"
         assert "callhouse accounts create" in flat(callhouse("accounts", "list", data=tmp_path).stdout)
 
+    @pytest.mark.parametrize("width", [60, 80])
+    def test_a_list_is_not_cut_off_on_a_narrow_terminal(self, tmp_path, width):
+        made = create_account(tmp_path, "somebody.with.a.long.name@example.com", "--login", "ay")
+        listed = callhouse("accounts", "list", data=tmp_path, env={"COLUMNS": str(width)}).stdout
+        rows = [re.split("[│┃]", line) for line in listed.splitlines()]
+        for column, value in (2, made.email), (4, made.auth_id):
+            assert "".join(cells[column].strip() for cells in rows if len(cells) > column).endswith(value)
+
+    def test_an_account_in_utc_needs_no_time_zone_database(self, tmp_path):
+        made = callhouse("accounts", "create", "--email", "a@example.com", data=tmp_path, env={"PYTHONTZPATH": ""})
+        assert "developer key" in made.stdout
+
+    @pytest.mark.parametrize(
+        ("options", "replaced"),
+        [
+            ((), "the developer key, the auth token"),
+            (("--login", "ay"), "the developer key, the DEV password, the auth token"),
+        ],
+    )
+    def test_rotate_names_all_that_it_replaced_a_chosen_password_too(self, tmp_path, options, replaced):
+        made = create_account(tmp_path, "a@example.com", *options)
+        if made.login:
+            callhouse("accounts", "password", made.id, data=tmp_path, typed="chosen by its owner")
+        shown = callhouse("accounts", "rotate", made.id, data=tmp_path).stdout
+        assert f"All are new: {replaced}. Those before no longer work." in flat(shown)
+        assert ("password" in shown) is bool(made.login)
+
     @pytest.mark.parametrize("command", ["show", "set", "deactivate", "activate", "rotate"])
     def test_an_unknown_account_ends_with_status_1_and_says_where_to_look(self, crowded, command):
         assert "no account 7; `callhouse accounts list`" in refused(1, "accounts", command, 7, data=crowded)
@@ -232,6 +250,7 @@ class TestAccounts:
         server = own_server()
         login = server.account("ops@example.com", "--login", "ops")
         path = "/api/calls/1/2"
+        below = server.account("sub@example.com", "--parent", str(login.id))
         assert get(server, login, path).status_code == 200
         assert send(server, login, [{"session_id": "s"}])["accepted"] == 1
 
@@ -242,6 +261,7 @@ class TestAccounts:
         for credentials in (login.fuse, (login.login, login.password), (login.auth_id, login.auth_token)):
             answer = server.client.post("/ingest/calls", json={"session_id": "t"}, auth=credentials)
             assert (answer.status_code, answer.json()) == (401, INACTIVE)
+        assert get(server, below, path).status_code == 200
         # Who does not know the key does not learn that the account is off.
         answer = server.client.get(path, auth=(login.email, "wrong"))
         assert (answer.status_code, answer.json()) == (401, INVALID)
@@ -252,7 +272,9 @@ class TestAccounts:
     def test_rotation_takes_effect_on_a_running_server_at_once_for_every_secret(self, own_server):
         server = own_server()
         old = server.account("ops@example.com", "--login", "ops")
-        before = [old.fuse, (old.login, old.password), (old.auth_id, old.auth_token)]
+        chosen = "chosen by its owner"
+        callhouse("accounts", "password", old.id, data=server.data, typed=chosen)
+        before = [old.fuse, (old.login, chosen), (old.auth_id, old.auth_token)]
         for credentials in before:
             # A password that was right a moment ago must not be remembered as right.
             assert server.client.post("/ingest/calls", json={"session_id": "s"}, auth=credentials).status_code == 200
@@ -403,8 +425,8 @@ class TestQuarantine:
     def test_a_long_quarantine_is_listed_in_part_and_says_so_and_whole_for_a_program(self, keep):
         data = keep(b"record %d" % n for n in range(1130))
         shown = in_process("quarantine", "list", data=data).stdout
-        assert len(re.findall(r"record \d+", shown)) == IN_TABLE
-        assert "100 of 1,130 records; `--limit` shows more. Most frequent: reason b'0' (113);" in flat(shown)
+        assert len(re.findall(r"record \d+", shown)) == SHOWN
+        assert "100 of 1,130 records; `--limit` shows more. Most frequent: reason b'0' (113) reason" in flat(shown)
         shown = in_process("quarantine", "list", "--limit", 2000, data=data).stdout
         assert [int(n) for n in re.findall(r"record (\d+)", shown)] == list(range(1130))
         assert "1,130 records. Most" in flat(shown)
@@ -412,7 +434,15 @@ class TestQuarantine:
         assert len(printed("quarantine", "list", "--limit", 1001, data=data)) == 1001
         assert printed("quarantine", "drop", "--all", data=data) == {"dropped": 1130}
 
-    def test_a_record_is_previewed_in_the_table_with_its_size_and_told_whole_to_a_program(self, keep):
+    @pytest.mark.parametrize("columns", [40, 80])
+    def test_nothing_is_cut_off_on_a_narrow_terminal(self, keep, columns):
+        record = "x" * 150 + "1"
+        shown = callhouse("quarantine", "list", data=keep([record.encode()]), env={"COLUMNS": str(columns)}).stdout
+        assert max(map(len, shown.splitlines())) <= columns
+        assert re.search(r"1 \d{4}-\d\d-\d\d [\d:]+ UTC, calls, account 1, 151 bytes reason b'1' x", flat(shown))
+        assert record in re.sub(r"\s", "", shown)
+
+    def test_a_record_is_previewed_with_its_size_and_told_whole_to_a_program(self, keep):
         record = ("[red]\n" + "\u00e9\u001b" * 5_000).encode()
         data = keep([record, b"\xff\xfe short"])
         first, second = printed("quarantine", "list", data=data)

@@ -10,7 +10,7 @@ import threading
 import time
 import xml.etree.ElementTree as ET
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
 from urllib.parse import urlsplit
@@ -24,31 +24,10 @@ from callhouse.app import create_app
 from callhouse.settings import Settings, StoreSettings
 from callhouse.store import LEAST_FREE
 from callhouse.store.sqlite import FILE_NAME
-from serving import Server, callhouse, get, send
+from serving import SECONDS, Server, callhouse, get, held_write_lock, send, wait_until
 
-SECONDS = 60
 MEGABYTE = 1024
 """In the kilobytes that Linux counts in."""
-
-
-def wait_until(condition, what):
-    deadline = time.monotonic() + SECONDS
-    while not (value := condition()):
-        assert time.monotonic() < deadline, f"{what} did not happen"
-        time.sleep(0.02)
-    return value
-
-
-@contextmanager
-def held_write_lock(server):
-    """Nobody else can write to the store meanwhile; reading goes on."""
-    db = apsw.Connection(str(server.data / FILE_NAME))
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    finally:
-        db.execute("ROLLBACK")
-        db.close()
 
 
 def metrics(server):

@@ -18,21 +18,46 @@ from litestar.openapi.spec import (
     Schema,
 )
 from litestar.openapi.spec.enums import OpenAPIType
-from litestar.params import BodyKwarg
+from litestar.params import BodyKwarg, PathParameter, QueryParameter
 
 from callhouse.render import DEFAULT_LIMIT, JSON, MAX_LIMIT, MAX_OFFSET, XML, XML_DECLARATION, xml_element
 
+# The parameters of a list by start. How early a window may begin differs between the APIs, and with it the example.
 START = "Start of the window in epoch seconds: calls that started at it or later."
-END = "End of the window in epoch seconds: calls that started before it. Must be after start."
-NUMBER = "Only calls to this number. Spelling does not matter: `+1 (617) 712-3001` and `6177123001` are the same."
-LIMIT = "Most members of the list to return."
-OFFSET = "Members of the list to skip, in its order."
-
 # Together the examples are a window that shows calls of today to who tries the page out as it stands.
 SINCE: dict[str, Any] = {"type": "string", "pattern": "^[0-9]{1,11}$", "examples": ["1700000000"]}
 UNTIL: dict[str, Any] = {**SINCE, "examples": ["2000000000"]}
-LIMITS: dict[str, Any] = {"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT}
-OFFSETS: dict[str, Any] = {"type": "integer", "minimum": 0, "maximum": MAX_OFFSET, "default": 0}
+
+End = Annotated[
+    str,
+    PathParameter(
+        description="End of the window in epoch seconds: calls that started before it. Must be after start.",
+        schema_extra=UNTIL,
+    ),
+]
+Number = Annotated[
+    str | None,
+    QueryParameter(
+        description="Only calls to this number. Spelling does not matter: `+1 (617) 712-3001` and `6177123001` are "
+        "the same."
+    ),
+]
+Limit = Annotated[
+    str | None,
+    QueryParameter(
+        description="Most members of the list to return.",
+        schema_extra={"type": "integer", "minimum": 1, "maximum": MAX_LIMIT, "default": DEFAULT_LIMIT},
+    ),
+]
+Offset = Annotated[
+    str | None,
+    QueryParameter(
+        description="Members of the list to skip, in its order.",
+        schema_extra={"type": "integer", "minimum": 0, "maximum": MAX_OFFSET, "default": 0},
+    ),
+]
+KNOWN = frozenset({"number", "limit", "offset"})
+"""The query parameters of such a list."""
 
 _SCHEMA = "#/components/schemas/"
 

@@ -7,10 +7,11 @@ from urllib.parse import quote
 from xml.sax.saxutils import escape
 
 from litestar import HttpMethod, Request
+from litestar.exceptions import HTTPException
 from litestar.response.base import ASGIResponse
 from litestar.response.streaming import ASGIStreamingResponse
 
-from callhouse.errors import BadParameter
+from callhouse.errors import BadParameter, Busy, TooManyFailures
 from callhouse.model.instant import MAX_SECONDS, SECOND
 
 T = TypeVar("T")
@@ -128,7 +129,7 @@ def integer(name: str, value: str | None, default: int, low: int, high: int) -> 
     return int(value)
 
 
-def ignored_parameters(request: Request[Any, Any, Any], known: frozenset[str]) -> dict[str, str]:
+def ignored_parameters(request: Request[Any, Any, Any], known: frozenset[str] = frozenset()) -> dict[str, str]:
     """The header that names the query parameters that were not *known*; no header when all were."""
     sent = request.scope["query_string"].decode("latin-1")
     if all(part.partition("=")[0] in known for part in sent.split("&") if part):
@@ -136,6 +137,16 @@ def ignored_parameters(request: Request[Any, Any, Any], known: frozenset[str]) -
     unknown = sorted({name for name in request.query_params if name not in known})
     # Percent-encoding keeps a name from ending the header; the length is bounded as proxies bound it.
     return {"X-Ignored-Parameters": ", ".join(quote(name[:100]) for name in unknown[:20])} if unknown else {}
+
+
+def failure_headers(error: Exception, status: int, realm: str) -> dict[str, str]:
+    """The headers of a failure: how to authenticate in *realm*, when to try again, what the framework itself adds."""
+    headers = dict(error.headers or {}) if isinstance(error, HTTPException) else {}
+    if status == 401:
+        headers["WWW-Authenticate"] = f'Basic realm="{realm}", charset="UTF-8"'
+    if isinstance(error, TooManyFailures | Busy):
+        headers["Retry-After"] = str(error.retry_after)
+    return headers
 
 
 def slices(rows: Sequence[T], size: int = SLICE) -> Iterator[Sequence[T]]:

@@ -7,28 +7,18 @@ import socket
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from itertools import count
 from urllib.parse import urlsplit
 
-import apsw
 import httpx
 import pytest
 
 from callhouse.store.sqlite import FILE_NAME
-from serving import callhouse, get, send
+from serving import SECONDS, callhouse, get, held_write_lock, send, wait_until
 
 KEEP = "retention.details=forever"
-SECONDS = 60
 START = 1_600_000_000
 WINDOW = "1600000000/1700000000"
-
-
-def wait_until(condition, what):
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, f"{what} did not happen"
-        time.sleep(0.01)
 
 
 def call(number):
@@ -60,18 +50,6 @@ def sessions(server, login):
     body = get(server, login, f"/api/calls/{WINDOW}?limit=10000").json()
     assert body["total_calls"] == len(body["calls"])
     return [call["session_id"] for call in body["calls"]]
-
-
-@contextmanager
-def held_write_lock(server):
-    """Nobody else can write to the store meanwhile."""
-    db = apsw.Connection(str(server.data / FILE_NAME))
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    finally:
-        db.execute("ROLLBACK")
-        db.close()
 
 
 def is_listening(server):

@@ -1,12 +1,11 @@
 """What a real Asterisk wrote, through the real ingest and back out of the API; and calls that a crash cut off."""
 
-import time
 from urllib.parse import quote
 
 import pytest
 
 from conftest import KEEP_ALL
-from serving import callhouse, get
+from serving import callhouse, get, wait_until
 from sources.asterisk_rows import CDR, CDR_CUSTOM, CEL, CEL_20, SAMPLES, cel, joined, rows_of
 from sources.switch_calls import post, stored_calls
 from sources.test_asterisk_calls import SCENARIOS
@@ -77,13 +76,6 @@ def test_an_empty_body_is_refused(server):
     assert (answer.status_code, answer.json()) == (400, {"error": "The body is empty."})
 
 
-def until(condition, what):
-    """Wait until *condition* holds, which another process brings about; fails after a minute."""
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, what
-
-
 def test_a_call_cut_off_by_a_crash_is_closed_after_the_silence_that_is_set(own_server):
     server = own_server(*KEEP_ALL, "sources.asterisk.lost_after=0s")
     login = server.account()
@@ -91,7 +83,7 @@ def test_a_call_cut_off_by_a_crash_is_closed_after_the_silence_that_is_set(own_s
     # The upkeep of a server that starts does not wait for its next round.
     server.stop()
     server.start()
-    until(lambda: get(server, login, f"/api/calls/{WINDOW}").json()["total_calls"] == 1, "the call is not closed")
+    wait_until(lambda: get(server, login, f"/api/calls/{WINDOW}").json()["total_calls"] == 1, "closing the call")
     [call] = stored_calls(server, login).values()
     assert (call["hangup_cause_name"], call["ended"]) == ("Unknown", 1795214137219)
     channel, uniqueid = "SIP/127.0.0.1-0000001a", "lab1-1795214136.134"

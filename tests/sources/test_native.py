@@ -11,7 +11,7 @@ from callhouse.errors import RecordError
 from callhouse.model.call import Call
 from callhouse.model.log import pack
 from callhouse.sources.native import read_call, read_events
-from callhouse.store.writer import GROWTH
+from callhouse.store.log_writer import GROWTH
 
 EVENT = {"timestamp": 1_700_000_001, "class": "info", "line": "Sending"}
 

@@ -13,6 +13,7 @@ from callhouse.model.instant import DAY
 from callhouse.model.query import CallQuery
 from callhouse.model.record import Part, Record
 from callhouse.store import calls
+from callhouse.store.conditions import conditions
 from callhouse.store.sqlite import SQLiteTransaction
 
 SPAN = 40 * DAY
@@ -102,8 +103,9 @@ def test_a_list_of_calls_with_a_log_passes_by_the_calls_without_one(stored, cloc
     stored(work)
     reader = SQLiteTransaction(apsw.Connection(str(tmp_path / "store0" / "callhouse.db")))
     query = CallQuery(account_ids=(1,), since=0, until=2**50, number=number, limit=10, logged_since=0)
-    sql = calls._page(query, FIELDS)
-    plan = [row[-1] for row in reader.rows(f"EXPLAIN QUERY PLAN {sql}", calls._parameters(query))]
+    more, given = conditions(query)
+    sql = calls._select(FIELDS, more, oldest_first=False, logged=True)
+    plan = [row[-1] for row in reader.rows(f"EXPLAIN QUERY PLAN {sql}", calls._parameters(query, given))]
     assert any(
         "USING COVERING INDEX calls_with_log (account_id=? AND started>? AND started<?)" in step for step in plan
     )

@@ -1,7 +1,6 @@
 """``callhouse accounts``: who may send and read."""
 
 import sys
-import zoneinfo
 from typing import Annotated, Any
 
 import msgspec
@@ -22,10 +21,11 @@ from callhouse.cli.context import (
     print_json,
     run,
     settings,
+    table,
 )
 from callhouse.errors import CallhouseError
 from callhouse.model.account import Account, Plan, RetentionOverride
-from callhouse.model.instant import format_duration, parse_duration
+from callhouse.model.instant import format_duration, parse_duration, time_zone
 from callhouse.store.accounts import Secrets
 
 app = typer.Typer(help="Who may send and read calls.", no_args_is_help=True)
@@ -102,7 +102,8 @@ def create(
                 parent_id=parent,
             )
 
-    _print_credentials(*run(work()), as_json=as_json)
+    note = "Any of them sends calls. The secrets are not shown again; `callhouse accounts rotate` makes new ones."
+    _print_credentials(*run(work()), note, as_json=as_json)
 
 
 @app.command("list")
@@ -122,12 +123,12 @@ def list_(data: Data = None, config: Config = None, chosen: Set = None, as_json:
     if as_json:
         print_json([_listed(account) for account in accounts])
         return
-    table = Table("id", "e-mail", "login", "auth id", "plan", "state", "time zone", "parent")
+    listed = table("id", "e-mail", "login", "auth id", "plan", "state", "time zone", "parent")
     for a in accounts:
         state = "active" if a.active else "[red]inactive[/]"
         parent = "" if a.parent_id is None else str(a.parent_id)
-        table.add_row(str(a.id), plain(a.email), plain(a.login or ""), a.auth_id, a.plan, state, a.timezone, parent)
-    out.print(table if accounts else "There is no account yet; make one with `callhouse accounts create --email ...`.")
+        listed.add_row(str(a.id), plain(a.email), plain(a.login or ""), a.auth_id, a.plan, state, a.timezone, parent)
+    out.print(listed if accounts else "There is no account yet; make one with `callhouse accounts create --email ...`.")
 
 
 @app.command()
@@ -186,7 +187,7 @@ def set_(
 def deactivate(
     account_id: Id, data: Data = None, config: Config = None, chosen: Set = None, as_json: Json = False
 ) -> None:
-    """Switch an account off at once; its calls stay, its credentials get 401.
+    """Switch an account off at once; its calls stay, its credentials get 401, its subaccounts stay active.
 
     Example: `callhouse accounts deactivate 1`
     """
@@ -208,7 +209,7 @@ def activate(
 @app.command()
 @failing_clearly
 def rotate(account_id: Id, data: Data = None, config: Config = None, chosen: Set = None, as_json: Json = False) -> None:
-    """Replace an account's secrets at once and print the new ones, which are shown this once.
+    """Replace all secrets of an account at once, a password that was chosen too, and print the new ones this once.
 
     Example: `callhouse accounts rotate 1 --json`
     """
@@ -218,7 +219,12 @@ def rotate(account_id: Id, data: Data = None, config: Config = None, chosen: Set
         async with opened(in_force) as store:
             return await store.accounts.rotate(account_id)
 
-    _print_credentials(*run(work()), as_json=as_json)
+    account, secrets = run(work())
+    dev = "" if secrets.password is None else "the DEV password, "
+    note = (
+        f"All are new: the developer key, {dev}the auth token. Those before no longer work. These are not shown again."
+    )
+    _print_credentials(account, secrets, note, as_json=as_json)
 
 
 @app.command()
@@ -277,8 +283,8 @@ def _switch(account_id: int, data: Data, config: Config, chosen: Set, *, active:
 def _zone(name: str | None) -> str | None:
     if name is not None:
         try:
-            zoneinfo.ZoneInfo(name)
-        except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+            time_zone(name)
+        except ValueError:
             raise typer.BadParameter(f"{name!r} is no IANA time zone.", param_hint="--timezone") from None
     return name
 
@@ -318,7 +324,7 @@ def _print_account(account: Account, *, as_json: bool) -> None:
     if as_json:
         print_json(listed)
         return
-    table = Table(show_header=False, box=None)
+    lines = Table(show_header=False, box=None)
     fields: dict[str, Any] = msgspec.structs.asdict(listed)
     fields["active"] = "yes" if account.active else "no"
     fields["created"] = local_time(account.created)
@@ -326,11 +332,11 @@ def _print_account(account: Account, *, as_json: bool) -> None:
         own = " (this account)" if getattr(account.override, name) else " (server)"
         fields[f"retention of {name}"] = duration + own
     for name, value in fields.items():
-        table.add_row(f"[bold]{name}[/]", "" if value is None else plain(str(value)))
-    out.print(table)
+        lines.add_row(f"[bold]{name}[/]", "" if value is None else plain(str(value)))
+    out.print(lines)
 
 
-def _print_credentials(account: Account, secrets: Secrets, *, as_json: bool) -> None:
+def _print_credentials(account: Account, secrets: Secrets, note: str, *, as_json: bool) -> None:
     created = CreatedAccount(
         account.id,
         account.email,
@@ -354,4 +360,4 @@ def _print_credentials(account: Account, secrets: Secrets, *, as_json: bool) -> 
     lines += [f"Plivo  auth id        {account.auth_id}", f"       auth token     {secrets.auth_token}"]
     for line in lines:
         out.print(plain(line), soft_wrap=True, highlight=False)
-    out.print("Any of them sends calls. The secrets are not shown again; `callhouse accounts rotate` makes new ones.")
+    out.print(note)

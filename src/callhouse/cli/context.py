@@ -14,6 +14,7 @@ import msgspec
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Column, Table
 
 from callhouse.app import now
 from callhouse.errors import CallhouseError, NoStore
@@ -125,6 +126,11 @@ async def print_json_array(values: AsyncIterator[Any]) -> None:
         separator = b",\n"
     sys.stdout.buffer.write(b"[]\n" if separator == b"[\n" else b"\n]\n")
     sys.stdout.buffer.flush()
+
+
+def table(*headings: str) -> Table:
+    """A table with these columns, in which a narrow terminal folds what it would otherwise cut off."""
+    return Table(*(Column(heading, overflow="fold") for heading in headings))
 
 
 def plain(text: str) -> str:

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import msgspec
 import typer
+from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress
-from rich.table import Table
 
 from callhouse.cli.context import (
     LARGEST_ID,
@@ -32,7 +32,8 @@ from callhouse.settings import Settings
 from callhouse.store import Store
 from callhouse.store.quarantine import PREVIEW_CHARACTERS, Quarantined
 
-IN_TABLE = 100
+SHOWN = 100
+INDENT = 4
 PAGE = 1_000
 """Entries that are read at a time, without their records."""
 
@@ -76,7 +77,7 @@ def list_(
     account: AccountId = None,
     limit: Annotated[
         int | None,
-        typer.Option(min=1, help=f"Most records to list; by default {IN_TABLE} in a table, and all with `--json`."),
+        typer.Option(min=1, help=f"Most records to list; by default {SHOWN}, and all with `--json`."),
     ] = None,
     data: Data = None,
     config: Config = None,
@@ -94,7 +95,7 @@ def list_(
             if as_json:
                 await print_json_array(_listed(store, account, limit))
             else:
-                await _print_table(store, account, limit or IN_TABLE)
+                await _print_entries(store, account, limit or SHOWN)
 
     run(work())
 
@@ -107,25 +108,26 @@ async def _listed(store: Store, account: int | None, limit: int | None) -> Async
             yield ListedRecord(e.id, e.account_id, e.received / 1000, e.source, e.origin, e.reason, e.size, text)
 
 
-async def _print_table(store: Store, account: int | None, limit: int) -> None:
-    table = Table("id", "account", "received", "source", "reason", "bytes", "record")
+async def _print_entries(store: Store, account: int | None, limit: int) -> None:
+    """Each entry as lines of its own, which any terminal is wide enough for."""
     async for e in _entries(store, account, limit):
         preview = " ".join(e.preview.split())
         if len(e.preview) == PREVIEW_CHARACTERS:
             preview += "…"
-        received, size = local_time(e.received), f"{e.size:,}"
-        reason = plain(f"{e.origin}: {e.reason}" if e.origin else e.reason)
-        table.add_row(str(e.id), str(e.account_id), received, e.source, reason, size, plain(preview))
-    if not table.row_count:
+        known = f"{local_time(e.received)}, {e.source}, account {e.account_id}, {e.size:,} bytes"
+        out.print(f"[bold]{e.id}[/]  {known}", highlight=False)
+        reason = f"{e.origin}: {e.reason}" if e.origin else e.reason
+        out.print(Padding.indent(f"[red]{plain(reason)}[/]", INDENT))
+        out.print(Padding.indent(plain(preview), INDENT))
+    count = await store.quarantine.count(account)
+    if not count:
         out.print("The quarantine is empty.")
         return
-    out.print(table)
-    count = await store.quarantine.count(account)
     reasons = await store.quarantine.reasons(account, limit=3)
-    shown = (
-        f"{table.row_count:,} of {count:,} records; `--limit` shows more." if count > limit else f"{count:,} records."
-    )
-    out.print(f"{shown} Most frequent: " + "; ".join(f"{plain(reason)} ({times:,})" for reason, times in reasons))
+    shown = f"{limit:,} of {count:,} records; `--limit` shows more." if count > limit else f"{count:,} records."
+    out.print(f"{shown} Most frequent:")
+    for reason, times in reasons:
+        out.print(Padding.indent(f"{plain(reason)} ({times:,})", INDENT))
 
 
 @app.command()

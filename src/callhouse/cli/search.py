@@ -4,7 +4,6 @@ from typing import Annotated
 
 import msgspec
 import typer
-from rich.table import Table
 
 from callhouse.app import now
 from callhouse.cli.context import (
@@ -20,6 +19,7 @@ from callhouse.cli.context import (
     print_json,
     run,
     settings,
+    table,
 )
 from callhouse.model.instant import YEAR, parse_duration
 from callhouse.model.query import CallQuery
@@ -72,10 +72,10 @@ def search(
         )
         return
     nothing = "No call's log holds all these words." if sip_call_id is None else "No call has this Call-ID."
-    table = Table("start", "session", "from", "to", "application", "seconds")
+    listed = table("start", "session", "from", "to", "application", "seconds")
     for call in found:
         length = f"{(call.end - call.start) / 1000:.0f}"
-        table.add_row(
+        listed.add_row(
             local_time(call.start),
             plain(call.session_id),
             plain(call.src or ""),
@@ -83,4 +83,4 @@ def search(
             plain(call.application_name or ""),
             length,
         )
-    out.print(table if found else nothing)
+    out.print(listed if found else nothing)

@@ -22,7 +22,7 @@ from callhouse.errors import (
 )
 from callhouse.ingest import body, reference
 from callhouse.ingest.pump import Pump, Reader, Sent, readers
-from callhouse.render import JSON
+from callhouse.render import JSON, failure_headers
 
 PATH = "/ingest"
 
@@ -74,9 +74,7 @@ def _route(route: str, reader: Reader) -> HTTPRouteHandler:
 
 def render_error(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
     """Any exception as ``{"error": ...}``; also for the paths that no wire API owns."""
-    headers: dict[str, str] = {}
     if isinstance(error, HTTPException):
-        headers.update(error.headers or {})
         status = error.status_code
         text = {404: "Not found.", 405: "Method not allowed."}.get(status, "Bad request.")
         if status == 404 and f"{request.scope['path']}/".startswith(f"{PATH}/"):
@@ -84,10 +82,7 @@ def render_error(request: Request[Any, Any, Any], error: Exception) -> Response[
     else:
         status, own = matching(error, STATUS, (500, "Internal error."))
         text = own or str(error)
-    if status == 401:
-        headers["WWW-Authenticate"] = 'Basic realm="Callhouse", charset="UTF-8"'
-    if isinstance(error, TooManyFailures | Busy):
-        headers["Retry-After"] = str(error.retry_after)
+    headers = failure_headers(error, status, "Callhouse")
     if isinstance(error, StoreUnavailable):
         headers["Retry-After"] = str(RETRY_AFTER_STORE)
     return Response(msgspec.json.encode(ErrorBody(text)), status_code=status, headers=headers, media_type=JSON)

@@ -1,8 +1,9 @@
-"""Instants and durations: whole milliseconds since 1970 in UTC, everywhere inside Callhouse."""
+"""Instants and durations: whole milliseconds since 1970 in UTC, everywhere inside Callhouse; zones to show them in."""
 
 import re
-from datetime import datetime
+from datetime import UTC, datetime, tzinfo
 from decimal import Decimal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 SECOND = 1_000
 MINUTE = 60 * SECOND
@@ -58,3 +59,12 @@ def format_duration(duration: int | None) -> str:
         if duration % length == 0 and duration >= length:
             return f"{duration // length}{unit}"
     return "0s"
+
+
+def time_zone(name: str) -> tzinfo:
+    """The time zone of an IANA name. Raises ValueError with a reason fit for the operator."""
+    try:
+        # UTC needs no time zone database, which a small installation may lack.
+        return UTC if name == "UTC" else ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(f"timezone is {name!r}: a name such as Europe/Berlin expected") from None

@@ -9,9 +9,8 @@ import csv
 import functools
 import hashlib
 import re
-import zoneinfo
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime, tzinfo
+from datetime import datetime, tzinfo
 from decimal import Decimal
 from typing import Annotated, Any
 
@@ -21,7 +20,7 @@ from msgspec import Meta
 from callhouse.errors import RecordError, shortened
 from callhouse.model.call import DIRECTIONS, Call, CauseScheme, Direction
 from callhouse.model.event import Event, EventClass
-from callhouse.model.instant import MAX_SECONDS, SECOND
+from callhouse.model.instant import MAX_SECONDS, SECOND, time_zone
 from callhouse.model.record import Part
 from callhouse.sources import MAX_ID, Cut, LineSplitter, ReadRecord, Source, json_object
 
@@ -74,11 +73,7 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 def readers(options: Options) -> Mapping[str, ReadRecord]:
     """The readers under *options*. Raises ValueError when these make no sense."""
-    try:
-        # UTC needs no time zone database, which a small installation may lack.
-        zone = UTC if options.timezone == "UTC" else zoneinfo.ZoneInfo(options.timezone)
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError(f"timezone is {options.timezone!r}: a name such as Europe/Berlin expected") from None
+    zone = time_zone(options.timezone)
     if not {"callid", "method", "time"} <= set(options.acc_columns.split(",")):
         raise ValueError("acc_columns must name callid, method and time")
     return {"kamailio": functools.partial(_read, options=options, zone=zone)}

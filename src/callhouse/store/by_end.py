@@ -6,12 +6,12 @@ the few calls that took longer have an index of their own, which tells whether o
 """
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 from callhouse.model.instant import HOUR
 from callhouse.model.query import CallQuery, Page
 from callhouse.store import rollups
-from callhouse.store.conditions import conditions
 from callhouse.store.engine import Reader, Row
 from callhouse.store.rollups import COMPLETE
 
@@ -48,9 +48,11 @@ AND ended >= :far AND ended < :until AND started < :shown)
 """  # noqa: S608
 
 
-def page(reader: Reader, query: CallQuery, columns: str) -> Page[Row]:
-    """The page, of *columns*, and the exact total. One account's unfiltered page takes one statement, a snapshot."""
-    more, given = conditions(query)
+def page(reader: Reader, query: CallQuery, columns: str, more: str, given: Mapping[str, Any]) -> Page[Row]:
+    """The page, of *columns*, and the exact total; *more* and *given* are the query's conditions.
+
+    One account's page without conditions takes one statement, a snapshot.
+    """
     first = _bounds(query, 0)
     if len(query.account_ids) > 1:
         return _merged_page(reader, query, columns, more, given)
@@ -68,7 +70,7 @@ def page(reader: Reader, query: CallQuery, columns: str) -> Page[Row]:
     return Page([row[:-1] for row in rows], rows[0][-1])
 
 
-def _merged_page(reader: Reader, query: CallQuery, columns: str, more: str, given: dict[str, Any]) -> Page[Row]:
+def _merged_page(reader: Reader, query: CallQuery, columns: str, more: str, given: Mapping[str, Any]) -> Page[Row]:
     bounds = [_bounds(query, n) for n in range(len(query.account_ids))]
     totals = [_counted(reader, more, {**given, **each}) if more else _total(reader, each) for each in bounds]
     # Accounts without a call in the window need not be merged, and most have none.

@@ -1,10 +1,14 @@
 """The events of class error, which are kept longer than the logs that they stand in."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Any
 
+from callhouse.errors import RecordError
+from callhouse.model.event import Event
 from callhouse.model.number import number_key
 from callhouse.model.query import CallQuery, Page
-from callhouse.store.engine import Engine, Reader, Row
+from callhouse.store.engine import Engine, Reader, Row, Transaction
+from callhouse.store.session import Session, identified
 
 READ_BYTES = 256 * 1024
 """Bytes of errors' lines that are held at a time."""
@@ -21,6 +25,22 @@ calls.channel, calls.session_id
 FROM call_errors
 JOIN calls ON calls.account_id = call_errors.account_id AND calls.session_id = call_errors.session_id
 WHERE call_errors.account_id = :account_id AND call_errors.id = :id
+"""
+
+_ADD = """
+INSERT INTO call_errors (account_id, session_id, identity, started, dest_key, timestamp, seq, line)
+VALUES (:account_id, :session_id, :identity, :started, :dest_key, :timestamp, :seq, :line)
+ON CONFLICT (account_id, session_id, identity) DO NOTHING RETURNING id
+"""
+_SHOW = """
+UPDATE call_errors SET started = :started, dest_key = :dest_key
+WHERE account_id = :account_id AND session_id = :session_id
+"""
+_DROP = """
+DELETE FROM call_errors WHERE account_id = :account_id AND session_id = :session_id AND identity = :identity
+"""
+_KNOWN = """
+SELECT identity, length(line) FROM call_errors WHERE account_id = :account_id AND session_id = :session_id
 """
 
 
@@ -66,3 +86,59 @@ class CallErrors:
             return found
 
         return await self._engine.read(work)
+
+
+def check(tx: Transaction, session: Session, errors: tuple[Event, ...], *, max_errors: int, max_size: int) -> None:
+    """Raise RecordError when the call cannot have *errors*, of which some are not in its log, as well."""
+    if session.late_errors is None:
+        session.late_errors = {bytes(identity): size for identity, size in tx.rows(_KNOWN, session.key)}
+    merged = {**session.late_errors, **{identity: len(event.line) for identity, event in identified(errors)}}
+    if len(merged) > max_errors:
+        raise RecordError(f"the call has more than {max_errors} errors")
+    if sum(merged.values()) > max_size:
+        raise RecordError(f"the call's errors have more than {max_size} characters")
+    session.late_errors = merged
+
+
+def put(tx: Transaction, sessions: Sequence[Session]) -> None:
+    """Keep what a batch says of the errors of *sessions*, whose calls are in the store."""
+    tx.each(_SHOW, (_shown(session) for session in sessions if _are_moved(session)))
+    tx.each(_DROP, (row for session in sessions if session.unsaid_errors for row in _unsaid(session)))
+    for session in sessions:
+        if session.errors and tx.each(_ADD, _rows(session)):
+            session.changed = True
+
+
+def hide(tx: Transaction, sessions: Sequence[Session]) -> None:
+    """As the calls of *sessions* are gone, let their errors wait for others, and drop those that rows alone told of."""
+    tx.each(_DROP, (row for session in sessions for row in _unsaid(session)))
+    tx.each(_SHOW, map(_shown, sessions))
+
+
+def _rows(session: Session) -> Iterable[dict[str, Any]]:
+    shown = _shown(session)
+    for part in session.errors:
+        for identity, event in identified(part):
+            timestamp, seq = event.position
+            yield {**shown, "identity": identity, "timestamp": timestamp, "seq": seq, "line": event.line}
+
+
+def _unsaid(session: Session) -> Iterable[dict[str, Any]]:
+    """The errors that the call's rows told of and, joined with more of them, tell of no longer."""
+    told = {identity for part in session.errors for identity, _ in identified(part)}
+    return ({**session.key, "identity": identity} for identity in session.unsaid_errors - told)
+
+
+def _shown(session: Session) -> dict[str, Any]:
+    """The errors' key and what they repeat of their call, which shows them once it is complete."""
+    call = session.call
+    if call is None or not call.is_complete:
+        return {**session.key, "started": None, "dest_key": None}
+    return {**session.key, "started": call.start, "dest_key": None if call.dest is None else number_key(call.dest)}
+
+
+def _are_moved(session: Session) -> bool:
+    call, stored = session.call, session.stored
+    if call is None or not call.is_complete:
+        return False
+    return stored is None or not stored.is_complete or (stored.start, stored.dest) != (call.start, call.dest)

@@ -8,11 +8,12 @@ import msgspec
 
 from callhouse.model.query import CallQuery, Page
 from callhouse.store import by_end, rollups
+from callhouse.store.call_rows import COLUMNS
 from callhouse.store.conditions import DIRECTION, conditions
 from callhouse.store.engine import Engine, Reader, Row
+from callhouse.store.log_writer import account_word
 from callhouse.store.logs import LogCodec
 from callhouse.store.rollups import COMPLETE, INCOMPLETE
-from callhouse.store.writer import COLUMNS, account_word
 
 SMALL_PAGE = 100
 """A page of at most so many rows, found through the counts, is read without leaving the event loop."""
@@ -109,18 +110,22 @@ class Calls:
 
     async def page(self, query: CallQuery, fields: Sequence[str]) -> Page[Row]:
         """The whole page and the exact total, of one instant; the query's window is by start, and of one account."""
-        if query.limit <= SMALL_PAGE and _is_counted(query) and not (query.oldest_first and _is_deep(query)):
-            return await self._engine.quick(lambda reader: _small_page(reader, query, tuple(fields)))
-        sql = _page(query, tuple(fields))
-        return await self._engine.read(lambda reader: Page(_rows(reader, sql, query), _total(reader, query)))
+        more, given = conditions(query)
+        columns = tuple(fields)
+        if more:
+            return await self._engine.read(lambda reader: _filtered_page(reader, query, columns, more, given))
+        if query.limit <= SMALL_PAGE and not (query.oldest_first and _is_deep(query)):
+            return await self._engine.quick(lambda reader: _small_page(reader, query, columns))
+        return await self._engine.read(lambda reader: _large_page(reader, query, columns))
 
     async def page_by_end(self, query: CallQuery, fields: Sequence[str]) -> Page[Row]:
         """The whole page and the exact total; the query's window is of the calls' ends."""
         if not query.account_ids:
             return Page([], 0)
-        small = query.limit <= SMALL_PAGE and query.offset < DEEP_OFFSET and len(query.account_ids) == 1
-        run = self._engine.quick if small and not conditions(query)[0] else self._engine.read
-        return await run(lambda reader: by_end.page(reader, query, _columns(tuple(fields))))
+        more, given = conditions(query)
+        small = query.limit <= SMALL_PAGE and not _is_deep(query) and len(query.account_ids) == 1
+        run = self._engine.quick if small and not more else self._engine.read
+        return await run(lambda reader: by_end.page(reader, query, _columns(tuple(fields)), more, given))
 
     async def in_progress(self, query: CallQuery, fields: Sequence[str], state: InProgress) -> list[Row]:
         """A page of the calls in progress, newest first; the query's window does not matter."""
@@ -232,19 +237,8 @@ class Calls:
         return [FoundCall(*row) for row in rows]
 
 
-def _is_counted(query: CallQuery) -> bool:
-    """Whether the counts tell the total of *query* and the way to a deep page."""
-    return not conditions(query)[0]
-
-
 def _is_deep(query: CallQuery) -> bool:
     return query.offset >= DEEP_OFFSET
-
-
-def _page(query: CallQuery, fields: tuple[str, ...], total: str = "") -> str:
-    more, _ = conditions(query)
-    logged = query.logged_since is not None
-    return _select(fields, more, oldest_first=query.oldest_first, logged=logged, total=total)
 
 
 @functools.cache
@@ -267,30 +261,45 @@ def _select(fields: tuple[str, ...], more: str, *, oldest_first: bool, logged: b
     """  # noqa: S608
 
 
-def _parameters(query: CallQuery, more: dict[str, Any] | None = None) -> dict[str, Any]:
+def _parameters(query: CallQuery, more: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "account_id": query.account_ids[0],
         "since": query.since,
         "until": query.until,
         "limit": query.limit,
         "offset": query.offset,
-        **conditions(query)[1],
-        **(more or {}),
+        **more,
     }
+
+
+def _filtered_page(
+    reader: Reader, query: CallQuery, fields: tuple[str, ...], more: str, given: Mapping[str, Any]
+) -> Page[Row]:
+    """The page of a query with conditions of which the counts know nothing."""
+    sql = _select(fields, more, oldest_first=query.oldest_first, logged=query.logged_since is not None)
+    parameters = _parameters(query, given)
+    rows = reader.rows(sql, parameters)
+    return Page(rows, int(reader.rows(f"{_COUNT} {more}", parameters)[0][0]))
 
 
 def _small_page(reader: Reader, query: CallQuery, fields: tuple[str, ...]) -> Page[Row]:
     """The rows and the total by one statement, which is a snapshot by itself."""
     total, bounds = rollups.total_expression(query.since, query.until)
-    rows = _rows(reader, _page(query, fields, total), query, bounds)
+    rows = _rows(reader, query, _select(fields, "", oldest_first=query.oldest_first, total=total), bounds)
     if not rows:
         return Page([], _total(reader, query))
     return Page([row[:-1] for row in rows], rows[0][-1])
 
 
-def _rows(reader: Reader, sql: str, query: CallQuery, more: dict[str, Any] | None = None) -> list[Row]:
+def _large_page(reader: Reader, query: CallQuery, fields: tuple[str, ...]) -> Page[Row]:
+    rows = _rows(reader, query, _select(fields, "", oldest_first=query.oldest_first), {})
+    return Page(rows, _total(reader, query))
+
+
+def _rows(reader: Reader, query: CallQuery, sql: str, more: Mapping[str, Any]) -> list[Row]:
+    """The rows of *sql*, for which the counts find the way to a deep page."""
     parameters = _parameters(query, more)
-    if _is_deep(query) and _is_counted(query):
+    if _is_deep(query):
         if query.oldest_first:
             parameters.update(_mirrored(reader, query))
         else:
@@ -317,7 +326,4 @@ def _mirrored(reader: Reader, query: CallQuery) -> dict[str, int]:
 
 
 def _total(reader: Reader, query: CallQuery) -> int:
-    if _is_counted(query):
-        return rollups.total(reader, query.account_ids[0], query.since, query.until)
-    more, _ = conditions(query)
-    return int(reader.rows(f"{_COUNT} {more}", _parameters(query))[0][0])
+    return rollups.total(reader, query.account_ids[0], query.since, query.until)

@@ -6,13 +6,11 @@ are joined (join.py). They are told apart by linkedid; CDRs without one are told
 
 import functools
 from collections.abc import Mapping
-from datetime import UTC, tzinfo
 from typing import Annotated
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
-from callhouse.model.instant import parse_duration
+from callhouse.model.instant import parse_duration, time_zone
 from callhouse.model.record import Fragment, Join
 from callhouse.sources import ReadRecord, Silence, Source
 from callhouse.sources.asterisk import columns
@@ -49,7 +47,7 @@ def readers(options: Options) -> Mapping[str, ReadRecord]:
         raise ValueError("cdr_columns must name start and disposition")
     if cel and not {"title", "stamp"} <= set(cel):
         raise ValueError("cel_columns must name eventtype and eventtime")
-    rows = RowReader(_zone(options.timezone), cdr, cel)
+    rows = RowReader(time_zone(options.timezone), cdr, cel)
     as_calls = _joiner(options)
     silence(options)
 
@@ -75,14 +73,6 @@ def _joiner(options: Options) -> Join:
     contexts = Contexts(_listed(options.inbound), _listed(options.outbound))
     # No lambda: readers in another process send what joins their rows along.
     return functools.partial(join, contexts=contexts)
-
-
-def _zone(name: str) -> tzinfo:
-    try:
-        # UTC needs no time zone database, which a small installation may lack.
-        return UTC if name == "UTC" else ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError(f"timezone is {name!r}: a name such as Europe/Berlin expected") from None
 
 
 def _listed(text: str) -> list[str]:

@@ -1,14 +1,14 @@
 """FreeSWITCH: records of mod_json_cdr, mod_xml_cdr and mod_cdr_csv, one a leg."""
 
 import functools
-import zoneinfo
 from collections.abc import Mapping
-from datetime import UTC, tzinfo
+from datetime import tzinfo
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
+from callhouse.model.instant import time_zone
 from callhouse.model.record import Part
 from callhouse.sources import LineSplitter, ReadRecord, Source
 from callhouse.sources.freeswitch.document import is_document, read_document
@@ -27,11 +27,7 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 
 def readers(options: Options) -> Mapping[str, ReadRecord]:
     """The readers under *options*. Raises ValueError when these make no sense."""
-    try:
-        # UTC needs no time zone database, which a small installation may lack.
-        zone = UTC if options.timezone == "UTC" else zoneinfo.ZoneInfo(options.timezone)
-    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError(f"timezone is {options.timezone!r}: a name such as Europe/Berlin expected") from None
+    zone = time_zone(options.timezone)
     try:
         template = Template(options.csv_template)
     except ValueError as error:

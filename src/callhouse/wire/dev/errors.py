@@ -16,7 +16,7 @@ from callhouse.errors import (
     TooManyFailures,
     matching,
 )
-from callhouse.render import JSON, XML, wants_xml
+from callhouse.render import JSON, XML, failure_headers, wants_xml
 from callhouse.wire.dev import schema
 
 INACTIVE = "This account is inactive."
@@ -49,10 +49,8 @@ def unauthorized(service: str) -> str:
 
 def render_error(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
     """Any exception as an answer of this API; what is not foreseen is an internal error without details."""
-    headers: dict[str, str] = {}
     service = _service(request)
     if isinstance(error, HTTPException):
-        headers.update(error.headers or {})
         status, text = error.status_code, METHOD if error.status_code == 405 else "Not found."
         if status not in {404, 405}:
             text = "Bad request." if status < 500 else "Internal error."
@@ -61,10 +59,7 @@ def render_error(request: Request[Any, Any, Any], error: Exception) -> Response[
     else:
         status, own = matching(error, STATUS, (500, "Internal error."))
         text = own or str(error)
-    if status == 401:
-        headers["WWW-Authenticate"] = 'Basic realm="DEV", charset="UTF-8"'
-    if isinstance(error, TooManyFailures | Busy):
-        headers["Retry-After"] = str(error.retry_after)
+    headers = failure_headers(error, status, "DEV")
     body = schema.ErrorBody("failure", text)
     if wants_xml(request):
         return Response(schema.xml_document(service, body), status_code=status, headers=headers, media_type=XML)

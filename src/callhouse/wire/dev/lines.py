@@ -6,11 +6,11 @@ and what is unknown is ``-``. What goes on to the end of its line may hold space
 
 import re
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime, tzinfo
-from zoneinfo import ZoneInfo
+from datetime import datetime, tzinfo
 
 from callhouse.model.account import Account
 from callhouse.model.event import EventClass
+from callhouse.model.instant import time_zone
 from callhouse.model.log import LogEntry
 from callhouse.store.engine import Row
 
@@ -53,14 +53,9 @@ _ENTRY_TYPE: dict[EventClass, str] = {
 }
 
 
-def zone_of(account: Account) -> tzinfo:
-    """The account's time zone."""
-    return UTC if account.timezone == "UTC" else ZoneInfo(account.timezone)
-
-
 def session_lines(rows: Iterable[Row], account: Account) -> list[str]:
     """``calltype ANI channel [start] DNIS sessionID callStart callEnd callLength`` for each row of SESSION."""
-    zone = zone_of(account)
+    zone = time_zone(account.timezone)
     lines = []
     for direction, src, dest, channel, end, start, session_id in rows:
         ani, dnis = _parties(direction, src, dest, account)
@@ -84,7 +79,7 @@ def error_line(row: Row, account: Account, zone: tzinfo) -> str:
 
 def log_text(entries: Sequence[LogEntry], session_id: str, account: Account) -> str:
     """``Timestamp [module] (sessionID) entry-type: message``, a line for each entry."""
-    zone = zone_of(account)
+    zone = time_zone(account.timezone)
     session = _text(session_id)
     return "\n".join(
         f"{datetime.fromtimestamp(entry.timestamp, zone):%a %d %b %Y %I:%M:%S %p %Z} [{_module(entry)}] ({session}) "

@@ -5,16 +5,16 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Annotated, Any
 
 from litestar import Request, route
-from litestar.params import PathParameter, QueryParameter
+from litestar.params import PathParameter
 from litestar.response.base import ASGIResponse
 
 from callhouse.auth import authenticate
 from callhouse.errors import BadParameter, NotFound
 from callhouse.model import log as log_document
 from callhouse.model.account import Account
-from callhouse.model.instant import DAY, SECOND, format_duration
+from callhouse.model.instant import DAY, SECOND, format_duration, time_zone
 from callhouse.model.query import CallQuery
-from callhouse.reference import END, LIMIT, LIMITS, NUMBER, OFFSET, OFFSETS, START, UNTIL
+from callhouse.reference import KNOWN, START, End, Limit, Number, Offset
 from callhouse.render import (
     DEFAULT_LIMIT,
     JSON,
@@ -41,15 +41,8 @@ GRACE = DAY
 LARGE = 64 * 1024
 """A log of more bytes than this is rendered in another thread."""
 
-KNOWN = frozenset({"number", "limit", "offset"})
-NONE_KNOWN: frozenset[str] = frozenset()
-
 Start = Annotated[str, PathParameter(description=START, schema_extra=reference.SINCE)]
-End = Annotated[str, PathParameter(description=END, schema_extra=UNTIL)]
 LogId = Annotated[str, PathParameter(description=reference.LOG_ID, schema_extra=reference.ID)]
-Number = Annotated[str | None, QueryParameter(description=NUMBER)]
-Limit = Annotated[str | None, QueryParameter(description=LIMIT, schema_extra=LIMITS)]
-Offset = Annotated[str | None, QueryParameter(description=OFFSET, schema_extra=OFFSETS)]
 
 
 @route("/calls/logs/{start:str}/{end:str}", http_method=READ, **reference.LOGS)
@@ -97,7 +90,7 @@ async def log(request: Request[Any, Any, Any], log_id: LogId) -> ASGIResponse:
         return schema.xml_document("log", body) if xml else schema.json(body)
 
     rendered = await asyncio.to_thread(render) if len(document) > LARGE else render()
-    return whole(rendered, ignored_parameters(request, NONE_KNOWN), XML if xml else JSON)
+    return whole(rendered, ignored_parameters(request), XML if xml else JSON)
 
 
 @route("/calls/sessions/{start:str}/{end:str}", http_method=READ, **reference.SESSIONS)
@@ -141,7 +134,7 @@ async def errors(
     page = await store.errors.page(query)
 
     async def found() -> AsyncIterator[list[str]]:
-        zone = lines.zone_of(account)
+        zone = time_zone(account.timezone)
         left = page.rows
         while left:
             rows = await store.errors.read(account.id, left)

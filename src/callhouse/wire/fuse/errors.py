@@ -17,7 +17,7 @@ from callhouse.errors import (
     TooManyFailures,
     matching,
 )
-from callhouse.render import JSON, XML, XML_DECLARATION, wants_xml, xml_element
+from callhouse.render import JSON, XML, XML_DECLARATION, failure_headers, wants_xml, xml_element
 
 INVALID_CREDENTIALS = "Invalid email or developer key."
 INACTIVE = "This account is inactive."
@@ -47,19 +47,14 @@ class ErrorBody(msgspec.Struct):
 
 def render_error(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
     """Any exception as an answer of this API; what is not foreseen is an internal error without details."""
-    headers: dict[str, str] = {}
     if isinstance(error, HTTPException):
-        headers.update(error.headers or {})
         status, text = error.status_code, METHOD if error.status_code == 405 else "Not found."
         if status not in {404, 405}:
             text = "Bad request." if status < 500 else "Internal error."
     else:
         status, own = matching(error, STATUS, (500, "Internal error."))
         text = own or str(error)
-    if status == 401:
-        headers["WWW-Authenticate"] = 'Basic realm="Fuse", charset="UTF-8"'
-    if isinstance(error, TooManyFailures | Busy):
-        headers["Retry-After"] = str(error.retry_after)
+    headers = failure_headers(error, status, "Fuse")
     if wants_xml(request):
         body = XML_DECLARATION + xml_element("result", {"error": text}).encode()
         return Response(body, status_code=status, headers=headers, media_type=XML)

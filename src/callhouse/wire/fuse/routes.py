@@ -7,7 +7,7 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 from litestar import Request, route
-from litestar.params import PathParameter, QueryParameter
+from litestar.params import PathParameter
 from litestar.response.base import ASGIResponse
 
 from callhouse.auth import authenticate
@@ -15,7 +15,7 @@ from callhouse.errors import DetailGone, NotFound
 from callhouse.model import log as log_document
 from callhouse.model.account import Account
 from callhouse.model.query import CallQuery
-from callhouse.reference import END, LIMIT, LIMITS, NUMBER, OFFSET, OFFSETS, SINCE, START, UNTIL
+from callhouse.reference import KNOWN, SINCE, START, End, Limit, Number, Offset
 from callhouse.render import (
     DEFAULT_LIMIT,
     JSON,
@@ -43,15 +43,8 @@ ROWS_WITH_LOGS = 500
 LARGE = 64 * 1024
 """A log of more bytes than this is turned into XML in another thread."""
 
-KNOWN = frozenset({"number", "limit", "offset"})
-NONE_KNOWN: frozenset[str] = frozenset()
-
 Start = Annotated[str, PathParameter(description=START, schema_extra=SINCE)]
-End = Annotated[str, PathParameter(description=END, schema_extra=UNTIL)]
 SessionId = Annotated[str, PathParameter(description=reference.SESSION_ID, schema_extra=reference.ID)]
-Number = Annotated[str | None, QueryParameter(description=NUMBER)]
-Limit = Annotated[str | None, QueryParameter(description=LIMIT, schema_extra=LIMITS)]
-Offset = Annotated[str | None, QueryParameter(description=OFFSET, schema_extra=OFFSETS)]
 
 
 @route("/calls/{start:str}/{end:str}", http_method=READ, **reference.CALLS)
@@ -72,22 +65,15 @@ async def calls(
     details_since = account.retention.details_since(store.clock())
     xml = wants_xml(request)
 
-    async def body() -> AsyncGenerator[bytes, None]:
-        yield XML_DECLARATION + b"<result><calls>" if xml else b'{"calls":['
-        separator = b""
+    async def found() -> AsyncIterator[bytes]:
         for rows in slices(page.rows):
             bodies = schema.call_bodies(rows, details_since)
-            if xml:
-                yield "".join(map(schema.call_xml, bodies)).encode()
-            else:
-                yield separator + msgspec.json.encode(bodies)[1:-1]
-                separator = b","
-        yield _end(page.total, xml)
+            yield "".join(map(schema.call_xml, bodies)).encode() if xml else msgspec.json.encode(bodies)[1:-1]
 
     if not xml and len(page.rows) <= SMALL_PAGE:
         bodies = schema.call_bodies(page.rows, details_since)
         return whole(msgspec.json.encode(schema.CallsBody(bodies, page.total)), headers, JSON)
-    return await streamed(request, body(), headers, XML if xml else JSON)
+    return await streamed(request, _listed(page.total, found(), xml), headers, XML if xml else JSON)
 
 
 @route("/all_logs/{start:str}/{end:str}", http_method=READ, **reference.ALL_LOGS)
@@ -108,23 +94,12 @@ async def all_logs(
     details_since = account.retention.details_since(store.clock())
     xml = wants_xml(request)
 
-    async def body() -> AsyncGenerator[bytes, None]:
-        yield XML_DECLARATION + b"<result><calls>" if xml else b'{"calls":['
-        separator = b""
+    async def found() -> AsyncIterator[bytes]:
         for rows in slices(page.rows, ROWS_WITH_LOGS):
             async for pairs in _with_logs(store, account.id, rows, details_since):
-                if xml:
-                    yield await asyncio.to_thread(_detailed_xml, pairs)
-                else:
-                    bodies = [
-                        schema.detailed_call_body(row, None if log is None else log_document.entries(log))
-                        for row, log in pairs
-                    ]
-                    yield separator + msgspec.json.encode(bodies)[1:-1]
-                    separator = b","
-        yield _end(page.total, xml)
+                yield await asyncio.to_thread(_detailed_xml, pairs) if xml else _detailed_json(pairs)
 
-    return await streamed(request, body(), headers, XML if xml else JSON)
+    return await streamed(request, _listed(page.total, found(), xml), headers, XML if xml else JSON)
 
 
 # A session id is the sender's own and may hold a slash, hence the type path.
@@ -147,7 +122,7 @@ async def call(
         raise NotFound
     if found.document is None:
         raise DetailGone
-    headers = ignored_parameters(request, NONE_KNOWN)
+    headers = ignored_parameters(request)
     if wants_xml(request):
         large = len(found.document) > LARGE
         rendered = await asyncio.to_thread(_log_xml, found.document) if large else _log_xml(found.document)
@@ -185,6 +160,11 @@ async def _with_logs(
         rows = rows[len(logs) :]
 
 
+def _detailed_json(pairs: list[tuple[Row, bytes | None]]) -> bytes:
+    bodies = [schema.detailed_call_body(row, None if log is None else log_document.entries(log)) for row, log in pairs]
+    return msgspec.json.encode(bodies)[1:-1]
+
+
 def _detailed_xml(pairs: list[tuple[Row, bytes | None]]) -> bytes:
     return "".join(
         schema.detailed_call_xml(row, None if log is None else log_document.decode_entries(log)) for row, log in pairs
@@ -195,5 +175,11 @@ def _log_xml(document: bytes) -> bytes:
     return XML_DECLARATION + f"<result>{schema.log_xml(log_document.decode_entries(document))}</result>".encode()
 
 
-def _end(total: int, xml: bool) -> bytes:
-    return (f"</calls><total_calls>{total}</total_calls></result>" if xml else f'],"total_calls":{total}}}').encode()
+async def _listed(total: int, found: AsyncIterator[bytes], xml: bool) -> AsyncGenerator[bytes, None]:
+    """The list of calls that *found* gives, some at a time, as they stand in it."""
+    yield XML_DECLARATION + b"<result><calls>" if xml else b'{"calls":['
+    separator = b""
+    async for calls_found in found:
+        yield separator + calls_found
+        separator = b"" if xml else b","
+    yield (f"</calls><total_calls>{total}</total_calls></result>" if xml else f'],"total_calls":{total}}}').encode()

@@ -18,7 +18,7 @@ from callhouse.errors import (
     TooManyFailures,
     matching,
 )
-from callhouse.render import JSON
+from callhouse.render import JSON, failure_headers
 
 INVALID_CREDENTIALS = "authentication failed"
 INACTIVE = "this account is inactive"
@@ -60,19 +60,14 @@ def failure(kind: type[ErrorBody], api_id: str, error: str) -> ErrorBody:
 
 def render_error(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
     """Any exception as an answer of this API; what is not foreseen is an internal error without details."""
-    headers: dict[str, str] = {}
     if isinstance(error, HTTPException):
-        headers.update(error.headers or {})
         status, text = error.status_code, METHOD if error.status_code == 405 else NO_CALL
         if status not in {404, 405}:
             text = "bad request" if status < 500 else INTERNAL
     else:
         status, own = matching(error, STATUS, (500, INTERNAL))
         text = own or str(error)
-    if status == 401:
-        headers["WWW-Authenticate"] = 'Basic realm="Plivo", charset="UTF-8"'
-    if isinstance(error, TooManyFailures | Busy):
-        headers["Retry-After"] = str(error.retry_after)
+    headers = failure_headers(error, status, "Plivo")
     kind = ListErrorBody if _LIST.fullmatch(request.scope["path"]) else ErrorBody
     body = msgspec.json.encode(failure(kind, str(uuid.uuid4()), text))
     return Response(body, status_code=status, headers=headers, media_type=JSON)

@@ -6,20 +6,19 @@ from typing import Annotated, Any
 from urllib.parse import parse_qsl, unquote_to_bytes
 
 import msgspec
-from litestar import HttpMethod, Request, route
+from litestar import Request, route
 from litestar.params import PathParameter
 from litestar.response.base import ASGIResponse
 
 from callhouse.auth import authenticate
 from callhouse.errors import NotAuthenticated, NotFound
 from callhouse.model.account import Account
-from callhouse.render import JSON, header, ignored_parameters
+from callhouse.render import JSON, READ, header, ignored_parameters
 from callhouse.store import Store
 from callhouse.store.calls import SMALL_PAGE
 from callhouse.wire.plivo import parameters, reference, schema
 from callhouse.wire.plivo.compression import compressed
 
-READ = [HttpMethod.GET, HttpMethod.HEAD]
 ONE_KNOWN = frozenset({"status"})
 
 AuthId = Annotated[str, PathParameter(description=reference.AUTH_ID, schema_extra=reference.AUTH_IDS)]

@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-import zoneinfo
 from collections.abc import Sequence
 from datetime import UTC, datetime, tzinfo
 from decimal import ROUND_HALF_UP, Context, Decimal
@@ -12,7 +11,7 @@ from urllib.parse import quote
 import msgspec
 
 from callhouse.model import hangup
-from callhouse.model.instant import MINUTE, SECOND
+from callhouse.model.instant import MINUTE, SECOND, time_zone
 from callhouse.store.engine import Row
 
 FIELDS = (
@@ -145,16 +144,9 @@ class LiveCall(msgspec.Struct, rename={"from_": "from"}):
     stir_attestation: str | None
 
 
-@functools.cache
-def zone(name: str) -> tzinfo:
-    """The time zone of that IANA name."""
-    # UTC needs no time zone database, which a small installation may lack.
-    return UTC if name == "UTC" else zoneinfo.ZoneInfo(name)
-
-
 def completed_calls(rows: Sequence[Row], auth_id: str, timezone: str) -> list[CompletedCall]:
     """One body a row of FIELDS; *auth_id* is whose path a client is to use."""
-    local = zone(timezone)
+    local = time_zone(timezone)
     path = f"/v1/Account/{auth_id}/Call/"
     return [_completed_call(row, path, local) for row in rows]
 

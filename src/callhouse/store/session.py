@@ -1,0 +1,90 @@
+"""What is known of one call while a batch is applied."""
+
+import copy
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from callhouse.model import log as log_document
+from callhouse.model.call import Call
+from callhouse.model.event import Event
+
+
+class Session:
+    """A call as stored, and as the batch leaves it."""
+
+    __slots__ = (
+        "account_id",
+        "call",
+        "changed",
+        "errors",
+        "identities",
+        "late_errors",
+        "log",
+        "parts",
+        "row_id",
+        "session_id",
+        "size_at_most",
+        "size_is_exact",
+        "stored",
+        "stored_events",
+        "stored_log",
+        "unsaid",
+        "unsaid_errors",
+        "waiting",
+        "waiting_large",
+    )
+
+    def __init__(self, account_id: int, session_id: str) -> None:
+        self.account_id = account_id
+        self.session_id = session_id
+        self.row_id: int | None = None
+        self.stored: Call | None = None
+        self.stored_events = 0
+        self.waiting = 0
+        # Bytes in waiting events that are large.
+        self.waiting_large = 0
+        self.call: Call | None = None
+        self.parts: list[tuple[Event, ...]] = []
+        self.errors: list[tuple[Event, ...]] = []
+        # The events of the log that an earlier join of the call's rows told of, when it is joined again; of the errors
+        # among them the digests.
+        self.unsaid: set[bytes] = set()
+        self.unsaid_errors: set[bytes] = set()
+        # The log as stored, once it was read, and as the batch leaves it, when that is another one.
+        self.stored_log: list[Event] = []
+        self.log: list[Event] | None = None
+        # Known only once the number of events or their size has come near its limit.
+        self.identities: set[bytes] | None = None
+        # Bytes of the log: a bound that is cheap to know, until that has come near the limit.
+        self.size_at_most: int | None = None
+        self.size_is_exact = False
+        # Sizes by identity; known only once errors have come that no log counts.
+        self.late_errors: dict[bytes, int] | None = None
+        self.changed = False
+
+    def copy(self) -> "Session":
+        """The same again, which what happens to the one leaves as it is."""
+        other = copy.copy(self)
+        other.parts, other.errors = [*self.parts], [*self.errors]
+        other.unsaid, other.unsaid_errors = {*self.unsaid}, {*self.unsaid_errors}
+        other.identities = None if self.identities is None else {*self.identities}
+        return other
+
+    @property
+    def was_complete(self) -> bool:
+        return self.stored is not None and self.stored.is_complete
+
+    @property
+    def is_complete(self) -> bool:
+        return self.call is not None and self.call.is_complete
+
+    @property
+    def key(self) -> dict[str, Any]:
+        return {"account_id": self.account_id, "session_id": self.session_id}
+
+
+def identified(events: Sequence[Event]) -> Iterator[tuple[bytes, Event]]:
+    """*events* with a digest of the identity that callhouse.model.log gives each."""
+    for identity, event in zip(log_document.identities(events), events, strict=True):
+        yield hashlib.blake2b(identity, digest_size=16).digest(), event
