@@ -123,12 +123,12 @@ def _check(names: Sequence[str], *, follow: bool) -> None:
         raise typer.BadParameter("standard input ends by itself; leave out --follow.", param_hint="FILE")
     for name in names:
         path = Path(name)
-        if follow:
-            if path.exists() and not path.is_file() and not path.is_dir():
-                raise typer.BadParameter(f"{name} is no file that could be followed.", param_hint="FILE")
-            if not path.exists() and not expanded([name]):
-                err.print(f"Waiting for {plain(name)}.", highlight=False)
-        elif path != STANDARD_INPUT and not path.exists() and not [p for p in expanded([name]) if p.exists()]:
+        is_there = path.exists() or any(match.exists() for match in expanded([name]))
+        if follow and path.exists() and not path.is_file() and not path.is_dir():
+            raise typer.BadParameter(f"{name} is no file that could be followed.", param_hint="FILE")
+        if follow and not is_there:
+            err.print(f"Waiting for {plain(name)}.", highlight=False, soft_wrap=True)
+        elif not is_there and path != STANDARD_INPUT:
             raise typer.BadParameter(f"there is no file {name}.", param_hint="FILE")
 
 
