@@ -6,16 +6,35 @@ call and its legs were answered, why they ended and who ended them. CDRs say the
 """
 
 import re
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from operator import attrgetter
 from typing import Any
 
-from callhouse.model.call import DIRECTIONS, Call, Direction
+from callhouse.model.call import DIRECTIONS, Call, CauseScheme, Direction
+from callhouse.model.event import Event
 from callhouse.model.record import Part
-from callhouse.sources.asterisk.call import CAUSES, NORMAL, Cause, call_of
-from callhouse.sources.asterisk.channels import NO_NUMBERS, Cdr, Cel, Channel
-from callhouse.sources.asterisk.legs import Legs
+from callhouse.sources.asterisk.events import details, event_of
 from callhouse.sources.asterisk.rows import CdrRow, CelRow, Lost, decode_rows
+
+Cause = tuple[str, CauseScheme] | None
+"""Why a call ended: a code and the standard that it is of."""
+
+_NORMAL: Cause = ("16", "q850")
+# The causes of what was not answered, where no channel says a better one. A caller who gives up has no Q.850 cause.
+_CAUSES: Mapping[str, Cause] = {
+    "BUSY": ("17", "q850"),
+    "NO ANSWER": ("19", "q850"),
+    "NOANSWER": ("19", "q850"),
+    "CANCEL": ("487", "sip"),
+    "CONGESTION": ("34", "q850"),
+    "CHANUNAVAIL": ("38", "q850"),
+    "FAILED": ("38", "q850"),
+}
+_REFUSALS: tuple[Cause, ...] = (("17", "q850"), ("21", "q850"))
+_NO_NUMBERS = frozenset(("", "h", "s", "t", "i", "e", "o", "a", "T", "failed"))
+"""Extensions of the dialplan that nobody dials."""
 
 _OWN_FIELDS = frozenset(("direction", "sip_call_id"))
 """Variables of a CDR that are fields of a call."""
@@ -23,10 +42,8 @@ _OWN_FIELDS = frozenset(("direction", "sip_call_id"))
 _DIALPLAN = "dialplan/builtin"
 _HANDLER_CAUSE = re.compile(r"(?:(.*)/)?(\d{1,3})")
 _NAME = re.compile(r'"(.*)" ?<.*>', re.DOTALL)
+_TRANSFERS = frozenset(("BLINDTRANSFER", "ATTENDEDTRANSFER"))
 _time = attrgetter("time")
-
-_SOON = 1_000_000
-"""Microseconds within which one channel's end makes another's."""
 
 
 class Contexts:
@@ -43,6 +60,155 @@ class Contexts:
         return None
 
 
+class _Channel:
+    """A channel as CEL tells of it. What a Local channel's second half did (*other*) belongs to the first."""
+
+    __slots__ = (
+        "answered",
+        "ended",
+        "first",
+        "hangup",
+        "met",
+        "name",
+        "number",
+        "other",
+        "rows",
+        "said",
+        "started",
+        "uniqueid",
+    )
+
+    def __init__(self, first: CelRow) -> None:
+        self.first = first
+        self.name = first.channel
+        self.uniqueid = first.uniqueid
+        self.rows: list[CelRow] = []
+        self.number = ""
+        self.met: list[int] = []
+        self.started = False
+        self.answered: int | None = None
+        self.hangup: CelRow | None = None
+        self.ended: int | None = None
+        self.other: _Channel | None = None
+        self.said: dict[str, Any] = {}
+
+    def take(self, row: CelRow) -> None:
+        kind = row.kind
+        if kind == "CHAN_START":
+            self.started = True
+        elif kind == "ANSWER":
+            if self.answered is None:
+                self.answered = row.time
+        elif kind == "BRIDGE_ENTER":
+            self.met.append(row.time)
+        elif kind == "HANGUP":
+            self.hangup = row
+            self.said = details(row.extra)
+            self.ended = row.time
+        elif kind == "CHAN_END" and self.hangup is None:
+            self.ended = row.time
+
+    @property
+    def names(self) -> set[str]:
+        return {self.name} if self.other is None else {self.name, self.other.name}
+
+    @property
+    def cause(self) -> Cause:
+        """The Q.850 cause that the channel had; of a Local channel either half may have it."""
+        for said in (self.said, {} if self.other is None else self.other.said):
+            code = said.get("hangupcause")
+            if type(code) is int and 0 < code < 128:
+                return str(code), "q850"
+        return None
+
+    def source(self, said: Mapping[str, Any]) -> str:
+        source = said.get("hangupsource")
+        return source if isinstance(source, str) else ""
+
+    def log(self) -> list[Event]:
+        rows = self.rows
+        if self.other is not None:
+            rows = sorted((*rows, *self.other.rows), key=_time)
+        name = self.name
+        return [event_of(row, name) for row in rows]
+
+
+class _Cel:
+    """The rows of CEL of a call, by channel."""
+
+    def __init__(self, group: str, rows: Sequence[CelRow]) -> None:
+        self.rows = rows
+        self.channels: dict[str, _Channel] = {}
+        self.transfers: list[CelRow] = []
+        self.ended: int | None = None
+        channels = self.channels
+        for row in rows:
+            channel = channels.get(row.uniqueid)
+            if channel is None:
+                channel = channels[row.uniqueid] = _Channel(row)
+            channel.rows.append(row)
+            if row.num and not channel.number:
+                channel.number = row.num
+            kind = row.kind
+            if kind in _OF_CHANNEL:
+                channel.take(row)
+            elif kind == "LINKEDID_END":
+                self.ended = row.time
+            elif kind in _TRANSFERS:
+                self.transfers.append(row)
+        self.named = {channel.name: channel for channel in channels.values()}
+        for channel in list(channels.values()):
+            first = self.named.get(channel.name[:-1] + "1") if _is_second_half(channel.name) else None
+            if first is not None and first is not channel:
+                first.other = channel
+                del channels[channel.uniqueid]
+        # A call that another one was joined to has channels, but not the one that it is named after.
+        self.root = channels.get(group) or next(iter(channels.values()), None)
+        self.legs = [channel for channel in channels.values() if channel is not self.root]
+
+    def holder(self, name: str) -> _Channel | None:
+        """The channel called *name*, or that of which it is the second half."""
+        found = self.named.get(name)
+        if found is not None and found.uniqueid not in self.channels:
+            return self.named[name[:-1] + "1"]
+        return found
+
+
+_OF_CHANNEL = frozenset(("CHAN_START", "ANSWER", "BRIDGE_ENTER", "HANGUP", "CHAN_END"))
+
+
+class _Cdr:
+    """The CDRs of a call: those of its own channel, and all by the channel that was dialled or that has no call yet."""
+
+    def __init__(self, group: str, rows: Iterable[CdrRow]) -> None:
+        self._group = group
+        self.rows = sorted(_once(rows), key=attrgetter("sequence", "start", "end"))
+        self.root = [row for row in self.rows if row.uniqueid == group and not _is_second_half(row.channel)]
+        self.by_channel: dict[str, list[CdrRow]] = {}
+        for row in self.rows:
+            self.by_channel.setdefault(row.channel, []).append(row)
+        self.dialled: dict[str, list[CdrRow]] = {}
+        for row in self.rows:
+            if row.dstchannel:
+                self.dialled.setdefault(row.dstchannel, []).append(row)
+
+    @property
+    def legs(self) -> dict[str, list[CdrRow]]:
+        """The rows of each channel that was dialled, or that has rows and is neither the call's nor a second half."""
+        others = {
+            row.channel: self.by_channel[row.channel]
+            for row in self.rows
+            if row.uniqueid != self._group and row.channel not in self.dialled and not _is_second_half(row.channel)
+        }
+        return {**others, **self.dialled}
+
+    @property
+    def disposition(self) -> str:
+        """What became of the call: answered, if anything that it dialled was, else what is said last."""
+        said = [row.disposition for row in self.root]
+        return "ANSWERED" if "ANSWERED" in said else said[-1] if said else ""
+
+
 def join(group: str, contents: Sequence[bytes], contexts: Contexts) -> list[Part]:
     """The calls that the rows of *group* are, whatever the order of *contents*; the call itself first.
 
@@ -50,13 +216,13 @@ def join(group: str, contents: Sequence[bytes], contexts: Contexts) -> list[Part
     """
     # The normal form sorts as bytes by what comes first and nearly by time, which makes the second sort a look.
     rows = decode_rows(b"[" + b",".join(sorted(contents)) + b"]")
-    cel = Cel(group, sorted((row for row in rows if type(row) is CelRow), key=_time))
-    cdr = Cdr(group, [row for row in rows if type(row) is CdrRow])
+    cel = _Cel(group, sorted((row for row in rows if type(row) is CelRow), key=_time))
+    cdr = _Cdr(group, [row for row in rows if type(row) is CdrRow])
     return _Join(group, cel, cdr, contexts, lost=any(type(row) is Lost for row in rows)).parts()
 
 
 class _Join:
-    def __init__(self, group: str, cel: Cel, cdr: Cdr, contexts: Contexts, *, lost: bool) -> None:
+    def __init__(self, group: str, cel: _Cel, cdr: _Cdr, contexts: Contexts, *, lost: bool) -> None:
         self._group = group
         self._cel = cel
         self._cdr = cdr
@@ -72,16 +238,15 @@ class _Join:
             return []
         call = self._call()
         parts = [self._part(call, self._cel.root)]
-        legs = Legs(call, self._cel, self._cdr, self._last)
-        parts += [self._part(legs.of_channel(channel), channel) for channel in self._cel.legs]
+        parts += [self._part(self._cel_leg(call, channel), channel) for channel in self._cel.legs]
         known = self._cel.named
         for name, rows in self._cdr.legs.items():
             if name not in known and (self._cel.root is None or name != self._cel.root.name):
-                parts.append(self._part(legs.of_cdrs(name, rows), None))
-        parts += [self._part(legs.transfer(row), None) for row in self._cel.transfers]
+                parts.append(self._part(self._cdr_leg(call, name, rows), None))
+        parts += [self._part(self._transfer(call, row), None) for row in self._cel.transfers]
         return parts
 
-    def _part(self, call: Call, channel: Channel | None) -> Part:
+    def _part(self, call: Call, channel: _Channel | None) -> Part:
         log = channel.log() if channel is not None and call.is_complete else ()
         return Part(session_id=call.session_id, call=call, events=tuple(log))
 
@@ -105,7 +270,7 @@ class _Join:
         named = _variables(cdrs)
         said = named.get("direction", "").lower()
         cause, source = self._ending(answered=answer is not None, variables=named)
-        return call_of(
+        return _call(
             self._group,
             start=start,
             answer=answer,
@@ -122,16 +287,16 @@ class _Join:
             extra=self._extra(root, named, context),
         )
 
-    def _parties(self, root: Channel | None, first: CdrRow | None) -> tuple[str | None, str | None, str]:
+    def _parties(self, root: _Channel | None, first: CdrRow | None) -> tuple[str | None, str | None, str]:
         """Who called whom, and the context in which the call entered the dialplan."""
         src = dest = None
         context = ""
         if root is not None:
             src = root.number or None
-            dest, context = root.entry
+            dest, context = _entry(root)
         if first is not None:
             src = src or first.src or None
-            dest = dest or next((row.dst for row in self._cdr.root if row.dst not in NO_NUMBERS), None)
+            dest = dest or next((row.dst for row in self._cdr.root if row.dst not in _NO_NUMBERS), None)
             # A CDR is rewritten by transfers only as to whom was called.
             context = first.context or context
         return src, dest, context
@@ -149,11 +314,11 @@ class _Join:
                 status = status if isinstance(status, str) else ""
                 if source == "caller" and not answered:
                     status = "CANCEL"
-                cause = NORMAL if answered else CAUSES.get(self._cdr.disposition) or CAUSES.get(status)
+                cause = _NORMAL if answered else _CAUSES.get(self._cdr.disposition) or _CAUSES.get(status)
             return cause, source
         found = _HANDLER_CAUSE.fullmatch(variables.get("hangupcause", ""))
         cause = (found[2], "q850") if found and 0 < int(found[2]) < 128 else None
-        cause = cause or (NORMAL if answered else CAUSES.get(self._cdr.disposition))
+        cause = cause or (_NORMAL if answered else _CAUSES.get(self._cdr.disposition))
         name = variables.get("hangupsource") or (found[1] if found else "") or ""
         return cause, self._who_is(name)
 
@@ -165,7 +330,7 @@ class _Join:
             return "caller"
         return "callee" if name in self._cdr.dialled else None
 
-    def _who(self, root: Channel) -> str:
+    def _who(self, root: _Channel) -> str:
         """Which side ended the call: who is named, else whose end came just before and was told."""
         name = root.source(root.said)
         if not name:
@@ -184,7 +349,7 @@ class _Join:
             return "switch"
         return "caller" if holder is root else "callee"
 
-    def _extra(self, root: Channel | None, variables: dict[str, str], context: str) -> dict[str, Any] | None:
+    def _extra(self, root: _Channel | None, variables: dict[str, str], context: str) -> dict[str, Any] | None:
         cdrs = self._cdr.root
         last = cdrs[-1] if cdrs else None
         name = next((row.name for row in root.rows if row.name), "") if root is not None else ""
@@ -201,6 +366,219 @@ class _Join:
             extra["lastapp"], extra["lastdata"] = last.app, last.appdata
         extra.update({name: value for name, value in variables.items() if name not in _OWN_FIELDS})
         return {name: value for name, value in extra.items() if value} or None
+
+    def _cel_leg(self, call: Call, leg: _Channel) -> Call:
+        """The leg on a channel that the call's dialled, or that came to the call with another one."""
+        end = leg.ended
+        if end is None and self._is_over:
+            end = self._cel.ended or self._last
+        written = self._cdr.dialled.get(leg.name, [])
+        cause = leg.cause
+        if cause is None and leg.hangup is not None:
+            cause = _NORMAL if leg.answered else next((_CAUSES.get(row.disposition) for row in written), None)
+        exten = next((row.exten for row in leg.rows[:1] if row.exten not in _NO_NUMBERS), None)
+        return self._leg(
+            call,
+            self._id_of(leg),
+            start=leg.first.time,
+            answer=leg.answered,
+            end=end,
+            cause=cause if end is not None else None,
+            source=self._leg_source(leg),
+            dest=exten or self._number_of(leg.name),
+            channel=leg.name,
+        )
+
+    def _id_of(self, channel: _Channel) -> str:
+        """The session id of the call on *channel*. One that came from another call has its uniqueid there."""
+        if channel is self._cel.root:
+            return self._group
+        return channel.uniqueid if channel.started else f"{self._group}/{channel.name}"
+
+    def _leg_source(self, leg: _Channel) -> str | None:
+        if leg.hangup is None:
+            return None
+        name = leg.source(leg.said)
+        if not name and leg.other is not None:
+            name = leg.other.name if leg.source(leg.other.said) else ""
+        if name in leg.names:
+            return "callee"
+        if name and self._cel.holder(name) is self._cel.root:
+            return "caller"
+        return "callee" if leg.cause in _REFUSALS else "switch"
+
+    def _cdr_leg(self, call: Call, name: str, rows: Sequence[CdrRow]) -> Call:
+        """The leg on a channel of which CDRs alone tell. What a Local channel did is in the CDR of its second half."""
+        own = self._cdr.by_channel.get(name[:-1] + "2" if _is_half(name) else name) or rows
+        answers = [row.answer for row in own if row.answer is not None]
+        answered = any(row.disposition == "ANSWERED" for row in rows)
+        dest = next((row.dst for row in own if row is not rows[0] and row.dst not in _NO_NUMBERS), None)
+        return self._leg(
+            call,
+            f"{self._group}/{name}",
+            start=min(row.start for row in own),
+            answer=min(answers) if answers and answered else None,
+            end=max(row.end for row in own),
+            cause=_NORMAL if answered else next((_CAUSES.get(row.disposition) for row in rows), None),
+            source=None,
+            dest=dest or self._number_of(name),
+            channel=name,
+        )
+
+    def _leg(self, call: Call, session_id: str, **fields: Any) -> Call:
+        fields["start"] = max(fields["start"], self._start_of(call))
+        return _call(session_id, parent=self._group, direction="outbound", src=call.src, **fields)
+
+    def _start_of(self, call: Call) -> int:
+        return (call.start or 0) * 1000
+
+    def _number_of(self, channel: str) -> str | None:
+        """The number that was dialled on *channel*, from the arguments of what dialled it, else the device's name."""
+        technology, _, rest = channel.partition("/")
+        if technology == "Local":
+            return rest.partition("@")[0] or None
+        device = rest.rpartition("-")[0]
+        return self._dialled.get((technology, device)) or device or None
+
+    @cached_property
+    def _dialled(self) -> dict[tuple[str, str], str]:
+        """The number that the call dialled first on each device, by technology and name."""
+        rows: list[CelRow | CdrRow] = [row for row in self._cel.rows if row.app == "Dial"]
+        rows += [row for row in self._cdr.rows if row.app == "Dial"]
+        numbers: dict[tuple[str, str], str] = {}
+        for arguments in dict.fromkeys(row.appdata for row in rows):
+            for target in arguments.partition(",")[0].split("&"):
+                technology, device, number = _dialled(target)
+                if number:
+                    numbers.setdefault((technology, device), number)
+        return numbers
+
+    def _transfer(self, call: Call, row: CelRow) -> Call:
+        """The conversation that a transfer began, as a call of its own: with whom, and for how long."""
+        said = details(row.extra)
+        named = said.get("transferee_channel_uniqueid")
+        who = self._cel.channels.get(named) if isinstance(named, str) else None
+        who = who or self._cel.root
+        assert who is not None
+        is_blind = row.kind == "BLINDTRANSFER"
+        met = who.met[bisect_left(who.met, row.time) :][:1]
+        answer = next(iter(met), None) if is_blind else row.time
+        end = who.ended if who.ended is not None and who.ended >= row.time else None
+        if end is None and self._is_over:
+            end = max(self._last, row.time)
+        target = said.get("extension" if is_blind else "transfer_target_channel_name")
+        dest = target if isinstance(target, str) else None
+        if not is_blind and dest:
+            leg = self._cel.holder(dest)
+            dest = (leg.number if leg is not None else "") or self._number_of(dest)
+        cause = who.cause or (_NORMAL if answer is not None else None)
+        return _call(
+            f"{self._group}/transfer/{row.time}",
+            parent=self._id_of(who),
+            direction="transfer",
+            start=row.time,
+            answer=answer,
+            end=end,
+            cause=cause if end is not None else None,
+            source=None,
+            src=who.number or call.src,
+            dest=dest,
+            channel=who.name,
+        )
+
+
+_SOON = 1_000_000
+"""Microseconds within which one channel's end makes another's."""
+
+
+def _call(
+    session_id: str,
+    *,
+    start: int,
+    answer: int | None,
+    end: int | None,
+    cause: Cause,
+    source: str | None,
+    parent: str | None = None,
+    **fields: Any,
+) -> Call:
+    """A Call whose times, in microseconds, agree with each other, as those of rows of two kinds need not."""
+    if answer is not None:
+        answer = max(start, answer)
+    if end is not None:
+        end = max(start, answer or 0, end)
+    began, picked_up, over = (None if time is None else time // 1000 for time in (start, answer, end))
+    length = billed = None
+    if began is not None and over is not None:
+        length, billed = over - began, over - picked_up if picked_up is not None else 0
+    code, scheme = cause or (None, None)
+    return Call(
+        session_id=session_id,
+        call_uuid=session_id,
+        parent_call_uuid=parent,
+        start=began,
+        answer=picked_up,
+        end=over,
+        duration=length,
+        billed_duration=billed,
+        hangup_original_code=code,
+        hangup_original_scheme=scheme,
+        hangup_source=source,
+        **fields,
+    )
+
+
+def _entry(root: _Channel) -> tuple[str | None, str]:
+    """The number that the call entered the dialplan with, and the context.
+
+    A channel that Asterisk itself dialled starts with what was dialled, and enters where it is sent when answered.
+    """
+    first = root.first
+    if root.started and not _was_dialled(root):
+        if first.exten not in _NO_NUMBERS:
+            return first.exten, first.context
+        number = next((row.exten for row in root.rows if row.exten not in _NO_NUMBERS), None)
+        return number or next((row.dnid for row in root.rows if row.dnid), None), first.context
+    place = first.exten, first.context
+    later = [row for row in root.rows if row.context and row.exten and (row.exten, row.context) != place]
+    rows = later or root.rows[:1]
+    return next((row.exten for row in rows if row.exten not in _NO_NUMBERS), None), rows[0].context
+
+
+def _was_dialled(channel: _Channel) -> bool:
+    return any(row.app.startswith("AppDial") for row in channel.rows)
+
+
+def _dialled(target: str) -> tuple[str, str, str]:
+    """Technology, device and number of what Dial is told: ``SIP/100@trunk``, ``SIP/trunk/100``, or a device alone."""
+    technology, _, rest = target.partition("/")
+    number, at, peer = rest.partition("@")
+    if at:
+        return technology, peer, number
+    peer, _, number = rest.partition("/")
+    return technology, peer, number
+
+
+def _is_half(channel: str) -> bool:
+    return channel.startswith("Local/") and channel[-2:-1] == ";"
+
+
+def _is_second_half(channel: str) -> bool:
+    return channel.startswith("Local/") and channel.endswith(";2")
+
+
+def _once(rows: Iterable[CdrRow]) -> Iterable[CdrRow]:
+    """*rows*, of two that are the same one in different formats the one that says more."""
+    best: dict[Any, CdrRow] = {}
+    for number, row in enumerate(rows):
+        key = (row.uniqueid, row.sequence) if row.sequence >= 0 else number
+        if key not in best or _fullness(row) > _fullness(best[key]):
+            best[key] = row
+    return best.values()
+
+
+def _fullness(row: CdrRow) -> tuple[bool, int]:
+    return any(time % 1_000_000 for time in (row.start, row.answer or 0, row.end)), len(row.variables)
 
 
 def _variables(rows: Iterable[CdrRow]) -> dict[str, str]:
