@@ -10,6 +10,9 @@ from sources.switch_calls import stored_calls
 
 SIPP = Path(__file__).parent / "sipp"
 
+FAR_ENDS = {"1": "uas_answer", "2": "uas_busy", "3": "uas_ring1", "4": "uas_bye", "5": "uas_480"}
+"""What becomes of a call to a number that begins with that digit, where a PBX stands between."""
+
 # Everything that a test waits for happens within this; what does not is a failure.
 PATIENCE = 60
 

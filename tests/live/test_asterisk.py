@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from live.sip_calls import SIPP, Scenario, call_all, check_all, eventually, free_port, sipp
+from live.sip_calls import FAR_ENDS, SIPP, Scenario, call_all, check_all, eventually, free_port, sipp
 from sources.switch_calls import post
 
 PREFIX = os.environ.get("CALLHOUSE_TEST_ASTERISK")
@@ -37,7 +37,6 @@ SCENARIOS = {
 }
 for scenario in SCENARIOS.values():
     scenario.direction = "inbound"
-FAR_ENDS = {"1": "uas_answer", "2": "uas_busy", "3": "uas_ring1", "4": "uas_bye", "5": "uas_480"}
 
 # A second of it is 8,000 bytes of silence in mu-law.
 PROMPTS = {"welcome": 4_000, "menu": 4_000, "enter-account": 2_000, "goodbye": 2_000}

@@ -15,6 +15,7 @@ from callhouse.model import call as calls
 from callhouse.model.log import in_order, pack
 from callhouse.model.record import Fragment
 from callhouse.sources import Source
+from callhouse.sources.asterisk.columns import CEL_KINDS, DISPOSITIONS
 from callhouse.store.writer import GROWTH
 
 SAMPLES = Path(__file__).parent / "samples"
@@ -40,6 +41,26 @@ def _calls(file, rows_of_a_call=25):
     return [b"".join(rows[at : at + rows_of_a_call]) for at in range(0, len(rows), rows_of_a_call)]
 
 
+def _cel(kind, second, channel, extra=""):
+    """A row of CEL of a call that is transferred, which no captured one is."""
+    return (
+        f'"{kind}","{kind}","","17952134{second}.000000","A","1","","","","2","c","SIP/{channel}","","","","",'
+        f'"1795213457.{channel}","1795213457.1","","","","{{{extra}}}",""\n'
+    ).encode()
+
+
+_TRANSFERRED = b"".join(
+    [
+        _cel("CHAN_START", 57, 1),
+        _cel("CHAN_START", 58, 2),
+        _cel("BLINDTRANSFER", 60, 2, '""extension"":""601"",""transferee_channel_uniqueid"":""1795213457.1""'),
+        _cel("BRIDGE_ENTER", 61, 1),
+        _cel("ATTENDEDTRANSFER", 62, 2, '""transfer_target_channel_name"":""SIP/2""'),
+        _cel("HANGUP", 63, 1, '""hangupcause"":16,""hangupsource"":""SIP/1""'),
+        _cel("LINKEDID_END", 64, 1),
+    ]
+)
+
 SEEDS = {
     "freeswitch": [
         *_bodies("freeswitch/posts/*.json"),
@@ -57,6 +78,8 @@ SEEDS = {
         *_calls("asterisk/local-ivr/Master.csv"),
         *_calls("asterisk/local-ivr/cdr_full.csv"),
         *_files("asterisk/odd/*"),
+        _TRANSFERRED,
+        b'[{"EventName":"ANSWER","EventTime":1795213457.1,"Linkedid":"a.1"},{"start":"2026-11-20","duration":4}]',
         (
             b"calldate,clid,src,dst,channel,dstchannel,lastapp,duration,billsec,disposition,uniqueid,linkedid\n"
             b'2026-11-20 22:24:17,"""A"" <1>",1,2,Local/2@a-1;2,SIP/b-1,Dial,4,3,ANSWERED,1795213457.1,1795213457.0'
@@ -75,6 +98,7 @@ SEEDS = {
 }
 
 NAMES = [
+    *sorted(CEL_KINDS | DISPOSITIONS),
     "uuid", "originator", "start_uepoch", "answer_stamp", "end_epoch", "transfer_history", "call_id", "start_time",
     "end_time", "answer_time", "reason_hdr", "applications", "caller_profile", "extension", "app_stamp", "app_data",
 ]  # fmt: skip
