@@ -218,6 +218,15 @@ def test_the_channel_that_hung_up_first_is_the_side_that_ended_the_call(source, 
     assert {session: call.dest for session, call in found.items()} == {"a.1": "200", "a.2": "200", "a.3": "300"}
 
 
+def test_a_channel_without_a_uniqueid_is_a_leg_by_its_name():
+    rows = [
+        cel("CHAN_START", 0, "PJSIP/trunk-01", "a.1", Exten="200", Context="from-trunk", **PARTY),
+        cel("CHAN_START", 1, "PJSIP/200-02", ""),
+        cel("LINKEDID_END", 9, "PJSIP/trunk-01", "a.1"),
+    ]
+    assert calls(rows).keys() == {"a.1", "a.1/PJSIP/200-02"}
+
+
 def test_a_caller_who_gives_up_cancelled_the_call():
     rows = [
         cel("CHAN_START", 0, "PJSIP/trunk-01", "a.1", Exten="200", Context="from-trunk", **PARTY),

@@ -153,7 +153,12 @@ def cdrs(channel, dstchannel):
 
 
 DIAL = b'"APP_START","APP_START","","1795000000.000000","","","","","","","","SIP/a","Dial","'
+PIECES = [
+    b'"', b'"\n', b'""', b'"a\nb\n', b"\\", b'\\"', b'{"', b',"', b'{"a":"', b'"a","b"\n', b"{\n", b"[", b'"{""', b'}"',
+    b"{}\n",
+]  # fmt: skip
 ASTERISK = {
+    **{repr(piece): repeated(b"", piece, b"") for piece in PIECES},
     "channels": rows("CHAN_START", "ANSWER", "HANGUP", "CHAN_END"),
     "steps": rows("APP_START", "APP_END", uniqueid=lambda _: "a.1", channel=lambda _: "SIP/a"),
     "transfers": rows("BRIDGE_ENTER", "BLINDTRANSFER", uniqueid=lambda _: "a.1", channel=lambda _: "SIP/a"),
@@ -176,10 +181,7 @@ ASTERISK = {
     "members to be repaired": numbered(b'{"start":"1","disposition":"\\\\\\""', b',"m#":"#"', b"}"),
     "rows that lack a quote": repeated(b"", b'"a\n', b""),
     "rows after one that lacks a quote": repeated(b'"a\n', b'{"a":1}\n "a"\n', b""),
-    "quotes": repeated(b"", b'"', b""),
     "backslashes": repeated(b'{"', b"\\", b'":1}'),
-    "brackets": repeated(b"", b"[", b""),
-    "commas": repeated(b"", b',"', b""),
     "depth": lambda n: b'{"start":"1","disposition":"BUSY","linkedid":"a","x":' + b"[" * n + b"]" * n + b"}",
 }
 SHAPES = [
