@@ -71,13 +71,13 @@ def command(here):
 
 
 def answers(port):
-    """Whether something on *port* speaks SIP."""
+    """Whether FreeSWITCH is ready for calls on *port*."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
         client.bind(("127.0.0.1", 0))
         client.settimeout(0.5)
         client.sendto(OPTIONS.format(port=port, own=client.getsockname()[1]).encode(), ("127.0.0.1", port))
         try:
-            return client.recv(65_536).startswith(b"SIP/2.0")
+            return client.recv(65_536).startswith(b"SIP/2.0 200")
         except OSError:
             return False
 
