@@ -1,21 +1,16 @@
 """A real Kamailio, configured as docs/sources/kamailio.md says, sends the calls that real SIP user agents make."""
 
 import contextlib
-import os
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import threading
-import time
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from serving import get
-from sources.switch_calls import stored_calls
+from live.sip_calls import PATIENCE, SIPP, Scenario, call_all, check_all, eventually, free_port, listed, sipp
 
 pytestmark = pytest.mark.skipif(
     not (shutil.which("kamailio") and shutil.which("sipp")), reason="`make test` installs Kamailio and sipp"
@@ -23,10 +18,6 @@ pytestmark = pytest.mark.skipif(
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/sources/kamailio.md").read_text()
-SIPP = Path(__file__).parent / "sipp"
-
-# Everything that a test waits for happens within this; what does not is a failure.
-PATIENCE = 60
 
 CONFIGURATION = """#!KAMAILIO
 debug=2
@@ -54,22 +45,6 @@ modparam("tm", "failure_reply_mode", 3)
 """
 
 
-@dataclass
-class Scenario:
-    """One call: what the caller's script is and does, and what is to be known of it then."""
-
-    dest: str
-    script: str
-    ended_by: str
-    cause: str
-    answered: bool = False
-    talks: int = 1000
-    direction: str = "outbound"
-    name: str = "Alice Smith"
-    length: tuple[float, float] = (0, 0.5)
-    plivo: int = 4000
-
-
 # The first digit of the number chooses the far end, as in ROUTES.
 SCENARIOS = {
     "the caller hangs up": Scenario("1000", "uac_hangup", "caller", "q850 16", True, length=(1.6, 2.5)),
@@ -92,12 +67,6 @@ SCENARIOS = {
     "an unknown number": Scenario("9999", "uac_404", "switch", "sip 404", plivo=3050),
 }
 FAR_ENDS = {"1": "uas_answer", "2": "uas_busy", "3": "uas_ring", "4": "uas_bye", "5": "uas_480", "7": 1, "8": 5}
-
-
-def free_port(kind=socket.SOCK_DGRAM):
-    with socket.socket(socket.AF_INET, kind) as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
 
 
 class Relay:
@@ -169,31 +138,6 @@ def directory(tmp_path_factory):
     return tmp_path_factory.mktemp("kamailio")
 
 
-@pytest.fixture
-def processes():
-    """Starts programs and ends them again."""
-    running = []
-
-    def start(command, cwd):
-        log = (cwd / f"{len(running)}-{Path(command[0]).name}.log").open("wb")
-        process = subprocess.Popen(
-            list(map(str, command)), cwd=cwd, stdin=subprocess.DEVNULL, stdout=log, stderr=log, process_group=0
-        )
-        running.append((process, log))
-        return process
-
-    yield start
-    for process, log in running:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        log.close()
-
-
-def sipp(script, port, *options):
-    return ["sipp", "-sf", script, "-i", "127.0.0.1", "-p", port, "-ci", "127.0.0.1", "-nostdin", *options]
-
-
 def ivr(directory, digits):
     """A far end that answers, takes so many digits and hangs up; made of the one that only hangs up."""
     script = (SIPP / "uas_bye.xml").read_text()
@@ -227,14 +171,6 @@ def configure(directory, port, url, database):
     return ends
 
 
-def eventually(what):
-    deadline = time.monotonic() + PATIENCE
-    while not (found := what()):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    return found
-
-
 def test_every_call_arrives_once_though_the_server_is_away_for_a_while_and_answers_late(
     own_server, directory, processes
 ):
@@ -254,82 +190,25 @@ def test_every_call_arrives_once_though_the_server_is_away_for_a_while_and_answe
         processes(sipp(file, ends[digit]), directory)
     processes(["kamailio", "-f", directory / "kamailio.cfg", "-Y", directory, "-w", directory, "-DD", "-E"], directory)
 
-    callers = {}
-    for number, (name, scenario) in enumerate(SCENARIOS.items()):
-        callers[name] = f"141555501{number:02}"
-        fields = directory / f"{number}.csv"
-        fields.write_text(f"SEQUENTIAL\n{callers[name]};{scenario.dest};{scenario.name}\n")
-        script = SIPP / f"{scenario.script}.xml"
-        options = ["-inf", fields, "-m", "1", "-d", scenario.talks, "-timeout", "30s", f"127.0.0.1:{port}"]
-        processes(sipp(script, free_port(), *options), directory)
+    callers = call_all(processes, directory, port, SCENARIOS)
 
-    def listed():
-        now = int(time.time())
-        return get(server, login, f"/api/calls/{now - 600}/{now + 600}").json()["calls"]
+    def arrived():
+        return listed(server, login)
 
     eventually(relay.kept_back.is_set)
-    eventually(listed)
+    eventually(arrived)
     relay.target = None
     server.stop()
     eventually(relay.turned_away.is_set)
     server.start()
     relay.target = ("127.0.0.1", int(server.url.rpartition(":")[2]))
-    eventually(lambda: len(listed()) >= len(SCENARIOS))
+    eventually(lambda: len(arrived()) >= len(SCENARIOS))
     # More was posted than there are calls, and nothing of it made a second one.
     eventually(lambda: relay.posts > len(SCENARIOS))
     relay.close()
-    by_caller = {call["src"]: call for call in stored_calls(server, login).values()}
-    assert len(listed()) == len(by_caller) == len(SCENARIOS)
-    shown = {call["session_id"]: call for call in listed()}
-    plivo = {call["from_number"]: call for call in plivo_calls(server, login)}
-    sessions = dev_sessions(server, login)
-    assert len(plivo) == len(sessions) == len(SCENARIOS)
+    logs = check_all(server, login, SCENARIOS, callers)
+    # No call has a leg below it, and none is there twice.
+    assert len(arrived()) == len(SCENARIOS)
     for name, scenario in SCENARIOS.items():
-        call = by_caller[callers[name]]
-        check(name, scenario, call, shown[call["session_id"]])
-        check_plivo(name, scenario, plivo[callers[name]])
-        session = sessions[call["session_id"]]
-        # An outbound call shows the dialled number in the place of the caller's.
-        assert (session[0], session[1 if scenario.direction == "outbound" else 5]) == (
-            scenario.direction,
-            scenario.dest,
-        )
-        assert (int(session[7]), int(session[8])) == (call["started"] // 1000, call["ended"] // 1000), name
-        log = get(server, login, f"/api/call/{call['session_id']}").json()
-        assert log[0]["event"]["data"]["name"] == scenario.name.replace("\\", ""), name
-        assert "Answered" in [entry["event"]["line"] for entry in log] or not scenario.answered, name
-
-
-def check(name, scenario, call, shown):
-    assert (call["dest"], call["direction"]) == (scenario.dest, scenario.direction), name
-    assert shown["type"] == scenario.direction
-    assert shown["dest"] == scenario.dest
-    assert shown["log"] is True
-    assert call["hangup_source"] == scenario.ended_by, name
-    assert f"{call['hangup_original_scheme']} {call['hangup_original_code']}" == scenario.cause, name
-    assert (call["answered"] is not None) == scenario.answered, name
-    shortest, longest = scenario.length
-    assert shortest <= (call["ended"] - call["started"]) / 1000 <= longest, name
-
-
-def plivo_calls(server, login):
-    path = f"/v1/Account/{login.auth_id}/Call/"
-    body = server.client.get(path, auth=(login.auth_id, login.auth_token)).json()
-    assert body["meta"]["total_count"] == len(SCENARIOS)
-    return body["objects"]
-
-
-def check_plivo(name, scenario, call):
-    assert (call["to_number"], call["call_direction"]) == (scenario.dest, scenario.direction), name
-    assert (call["hangup_source"], call["hangup_cause_code"]) == (scenario.ended_by, scenario.plivo), name
-    assert (call["answer_time"] is not None) == (call["bill_duration"] > 0) == scenario.answered, name
-
-
-def dev_sessions(server, login):
-    """The columns of each line of the DEV API's sessions, by the session's id."""
-    now = int(time.time())
-    path = f"/ws/calls/sessions/{now - 600}/{now + 600}"
-    result = server.client.get(path, auth=(login.login, login.password)).json()["result"]
-    assert int(result["total_sessions"]) == len(SCENARIOS)
-    # The time in brackets holds a blank.
-    return {line.split()[6]: line.split() for line in result["sessions"]}
+        assert logs[name][0]["event"]["data"]["name"] == scenario.name.replace("\\", ""), name
+        assert "Answered" in [entry["event"]["line"] for entry in logs[name]] or not scenario.answered, name

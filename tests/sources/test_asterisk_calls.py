@@ -73,8 +73,7 @@ def test_the_rows_of_twelve_calls_become_the_calls_that_were_made(cel_file):
         assert (call.hangup_original_code, call.hangup_original_scheme) == (cause, "q850"), caller
         assert call.answer is not None
         assert call.is_complete
-        assert call.duration == call.end - call.start
-        assert call.billed_duration == call.end - call.answer
+        assert call.duration == call.billed_duration == call.end - call.answer
         assert digits(root) == pressed, caller
         assert [(leg.dest, leg.answer is not None, leg.hangup_original_code) for leg in legs] == sorted(dialled), caller
         for leg in legs:
@@ -82,7 +81,8 @@ def test_the_rows_of_twelve_calls_become_the_calls_that_were_made(cel_file):
             assert leg.src == caller
             assert call.start <= leg.start <= leg.end <= call.end
     for caller, seconds in SECONDS.items():
-        assert found[caller][0].call.duration // 1000 == seconds
+        call = found[caller][0].call
+        assert (call.end - call.start) // 1000 == seconds
 
 
 @pytest.mark.parametrize("cdr_file", [CDR, CDR_CUSTOM])
@@ -218,6 +218,15 @@ def test_the_channel_that_hung_up_first_is_the_side_that_ended_the_call(source, 
     assert {session: call.dest for session, call in found.items()} == {"a.1": "200", "a.2": "200", "a.3": "300"}
 
 
+def test_a_channel_without_a_uniqueid_is_a_leg_by_its_name():
+    rows = [
+        cel("CHAN_START", 0, "PJSIP/trunk-01", "a.1", Exten="200", Context="from-trunk", **PARTY),
+        cel("CHAN_START", 1, "PJSIP/200-02", ""),
+        cel("LINKEDID_END", 9, "PJSIP/trunk-01", "a.1"),
+    ]
+    assert calls(rows).keys() == {"a.1", "a.1/PJSIP/200-02"}
+
+
 def test_a_caller_who_gives_up_cancelled_the_call():
     rows = [
         cel("CHAN_START", 0, "PJSIP/trunk-01", "a.1", Exten="200", Context="from-trunk", **PARTY),
@@ -226,7 +235,34 @@ def test_a_caller_who_gives_up_cancelled_the_call():
     ]
     call = calls(rows)["a.1"]
     assert (call.hangup_original_code, call.hangup_original_scheme) == ("487", "sip")
-    assert (call.hangup_source, call.answer, call.billed_duration) == ("caller", None, 0)
+    assert (call.hangup_source, call.answer, call.duration, call.billed_duration) == ("caller", None, 0, 0)
+
+
+def test_a_caller_who_gives_up_on_chan_pjsip_cancelled_the_call_and_is_no_error():
+    rows = [
+        cel("CHAN_START", 0, "PJSIP/trunk-01", "a.1", Exten="200", Context="from-trunk", **PARTY),
+        cel("CHAN_START", 1, "PJSIP/200-02", "a.2"),
+        *end(9, "PJSIP/200-02", "a.2", cause=127),
+        *end(9.1, "PJSIP/trunk-01", "a.1", cause=127, source="PJSIP/trunk-01", status="CANCEL"),
+        cel("LINKEDID_END", 9.2, "PJSIP/trunk-01", "a.1"),
+    ]
+    parts = joined(rows)
+    assert {session: part.call.hangup_original_code for session, part in parts.items()} == {"a.1": "487", "a.2": "487"}
+    assert parts["a.1"].call.hangup_source == "caller"
+    assert [event for part in parts.values() for event in part.events if event.class_ == "error"] == []
+
+
+def test_what_a_far_end_answers_that_has_no_cause_is_an_error_of_the_leg():
+    rows = [
+        cel("CHAN_START", 0, "PJSIP/trunk-01", "a.1", Exten="200", Context="from-trunk", **PARTY),
+        cel("CHAN_START", 1, "PJSIP/200-02", "a.2"),
+        *end(2, "PJSIP/200-02", "a.2", cause=127, source="PJSIP/200-02"),
+        *end(2, "PJSIP/trunk-01", "a.1", cause=127, source="dialplan/builtin", status="CHANUNAVAIL"),
+        cel("LINKEDID_END", 3, "PJSIP/trunk-01", "a.1"),
+    ]
+    parts = joined(rows)
+    assert {session: part.call.hangup_original_code for session, part in parts.items()} == {"a.1": "127", "a.2": "127"}
+    assert [event.line for event in parts["a.2"].events if event.class_ == "error"] == ["Hung up, cause 127"]
 
 
 def test_a_network_failure_is_an_error_in_the_log():

@@ -21,6 +21,9 @@ MAX_ID = 256
 MAX_INTEGER = 2**63
 """Integers of the store lie below this, and not below its negative."""
 
+MAX_HEADER = 2_000
+"""Bytes of a line of column names. Each row below it is read with it, so a long one would multiply a body."""
+
 
 @dataclass(frozen=True)
 class Silence:

@@ -22,7 +22,7 @@ from callhouse.model.call import DIRECTIONS, Call, CauseScheme, Direction
 from callhouse.model.event import Event, EventClass
 from callhouse.model.instant import MAX_SECONDS, SECOND, time_zone
 from callhouse.model.record import Part
-from callhouse.sources import MAX_ID, Cut, LineSplitter, ReadRecord, Source, json_object
+from callhouse.sources import MAX_HEADER, MAX_ID, Cut, LineSplitter, ReadRecord, Source, json_object
 
 _SECONDS = re.compile(r"\d{1,11}(\.\d{1,9})?", re.ASCII)
 _Q850 = re.compile(r"Q\.850\s*;[^,]*?\bcause=(\d{1,3})\b", re.ASCII | re.IGNORECASE)
@@ -100,6 +100,8 @@ class Splitter:
 
 
 def _is_header(row: bytes) -> bool:
+    if len(row) > MAX_HEADER:
+        return False
     names = set(row.replace(b'"', b"").lower().split(b","))
     return {b"callid", b"method"} <= names or {b"start_time", b"end_time"} <= names
 

@@ -11,6 +11,8 @@ from callhouse.sources.asterisk.rows import CelRow
 ERROR_CAUSE = 34
 """From this Q.850 cause on it was the network, or the switch, that ended a call."""
 
+INTERWORKING = 127
+
 _PROMPTS = frozenset(
     ("PLAYBACK", "READ", "BACKGROUND", "BACKGROUNDDETECT", "CONTROLPLAYBACK", "SAYDIGITS", "SAYNUMBER")
 )
@@ -108,7 +110,13 @@ def _class(kind: str, app: str, said: Mapping[str, Any]) -> EventClass:
             return "debug"
         return "error" if upper == "CONGESTION" else "info"
     cause = said.get("hangupcause") if kind == "HANGUP" else None
-    return "error" if isinstance(cause, int) and cause >= ERROR_CAUSE else "info"
+    failed = isinstance(cause, int) and cause >= ERROR_CAUSE and not _was_cancelled(cause, said)
+    return "error" if failed else "info"
+
+
+def _was_cancelled(cause: int, said: Mapping[str, Any]) -> bool:
+    """Whether chan_pjsip says of a caller who gave up, or of a leg that rang for him, what it says of failures too."""
+    return cause == INTERWORKING and (said.get("dialstatus") == "CANCEL" or not said.get("hangupsource"))
 
 
 def _add_own(data: dict[str, Any], name: str, said: Mapping[str, Any]) -> None:

@@ -22,12 +22,16 @@ Cause = tuple[str, CauseScheme] | None
 """Why a call ended: a code and the standard that it is of."""
 
 _NORMAL: Cause = ("16", "q850")
+_CANCELLED: Cause = ("487", "sip")
+_INTERWORKING: Cause = ("127", "q850")
+"""What chan_pjsip takes SIP's 487 for, among others."""
+
 # The causes of what was not answered, where no channel says a better one. A caller who gives up has no Q.850 cause.
 _CAUSES: Mapping[str, Cause] = {
     "BUSY": ("17", "q850"),
     "NO ANSWER": ("19", "q850"),
     "NOANSWER": ("19", "q850"),
-    "CANCEL": ("487", "sip"),
+    "CANCEL": _CANCELLED,
     "CONGESTION": ("34", "q850"),
     "CHANUNAVAIL": ("38", "q850"),
     "FAILED": ("38", "q850"),
@@ -309,11 +313,11 @@ class _Join:
         if root is not None and root.hangup is not None:
             cause = root.cause
             source = self._who(root)
+            if source == "caller" and not answered and cause in (None, _INTERWORKING):
+                cause = _CANCELLED
             if cause is None:
                 status = root.said.get("dialstatus")
                 status = status if isinstance(status, str) else ""
-                if source == "caller" and not answered:
-                    status = "CANCEL"
                 cause = _NORMAL if answered else _CAUSES.get(self._cdr.disposition) or _CAUSES.get(status)
             return cause, source
         found = _HANDLER_CAUSE.fullmatch(variables.get("hangupcause", ""))
@@ -374,6 +378,8 @@ class _Join:
             end = self._cel.ended or self._last
         written = self._cdr.dialled.get(leg.name, [])
         cause = leg.cause
+        if cause == _INTERWORKING and leg.answered is None and call.hangup_original_code == "487":
+            cause = _CANCELLED
         if cause is None and leg.hangup is not None:
             cause = _NORMAL if leg.answered else next((_CAUSES.get(row.disposition) for row in written), None)
         exten = next((row.exten for row in leg.rows[:1] if row.exten not in _NO_NUMBERS), None)
@@ -393,7 +399,7 @@ class _Join:
         """The session id of the call on *channel*. One that came from another call has its uniqueid there."""
         if channel is self._cel.root:
             return self._group
-        return channel.uniqueid if channel.started else f"{self._group}/{channel.name}"
+        return (channel.started and channel.uniqueid) or f"{self._group}/{channel.name}"
 
     def _leg_source(self, leg: _Channel) -> str | None:
         if leg.hangup is None:
@@ -461,8 +467,8 @@ class _Join:
         who = who or self._cel.root
         assert who is not None
         is_blind = row.kind == "BLINDTRANSFER"
-        met = who.met[bisect_left(who.met, row.time) :][:1]
-        answer = next(iter(met), None) if is_blind else row.time
+        met = bisect_left(who.met, row.time)
+        answer = next(iter(who.met[met : met + 1]), None) if is_blind else row.time
         end = who.ended if who.ended is not None and who.ended >= row.time else None
         if end is None and self._is_over:
             end = max(self._last, row.time)
@@ -508,9 +514,9 @@ def _call(
     if end is not None:
         end = max(start, answer or 0, end)
     began, picked_up, over = (None if time is None else time // 1000 for time in (start, answer, end))
-    length = billed = None
+    talk = None
     if began is not None and over is not None:
-        length, billed = over - began, over - picked_up if picked_up is not None else 0
+        talk = 0 if picked_up is None else over - picked_up
     code, scheme = cause or (None, None)
     return Call(
         session_id=session_id,
@@ -519,8 +525,8 @@ def _call(
         start=began,
         answer=picked_up,
         end=over,
-        duration=length,
-        billed_duration=billed,
+        duration=talk,
+        billed_duration=talk,
         hangup_original_code=code,
         hangup_original_scheme=scheme,
         hangup_source=source,
@@ -560,7 +566,7 @@ def _dialled(target: str) -> tuple[str, str, str]:
 
 
 def _is_half(channel: str) -> bool:
-    return channel.startswith("Local/") and channel[-2:-1] == ";"
+    return channel.startswith("Local/") and channel.endswith((";1", ";2"))
 
 
 def _is_second_half(channel: str) -> bool:

@@ -249,7 +249,8 @@ def _quoted_cel_row(record: bytes) -> Read | None:
     except (msgspec.MsgspecError, UnicodeDecodeError):
         return None
     stamp, kind, group = row.stamp, row.kind, row.linkedid
-    if kind not in CEL_KINDS or not group or len(stamp) != 17 or stamp[10] != ".":
+    # A number of JSON has no zero before it.
+    if kind not in CEL_KINDS or not group or len(stamp) != 17 or stamp[10] != "." or stamp[0] == "0":
         return None
     digits = stamp[:10] + stamp[11:]
     if not (digits.isascii() and digits.isdigit()):
@@ -291,6 +292,8 @@ def _seconds(name: str, text: str) -> int | None:
         return None
     if not (text.isascii() and _EPOCH.fullmatch(text)):
         raise RecordError(f"{name} is {shortened(text)!r}; seconds expected")
+    if float(text) >= MAX_SECONDS:
+        raise RecordError(f"{name} is out of range: seconds expected")
     return int(float(text) * _MICROSECOND)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import msgspec
 
 from callhouse.errors import RecordError
-from callhouse.sources import Cut
+from callhouse.sources import MAX_HEADER, Cut
 from callhouse.sources.asterisk.columns import is_header
 from callhouse.sources.asterisk.rows import values_of
 
@@ -97,7 +97,7 @@ def _is_whole_row(line: bytes) -> bool:
 
 def _header(row: bytes) -> list[str] | None:
     """The names that *row* consists of, if it is a header line."""
-    if row.startswith(b"{"):
+    if row.startswith(b"{") or len(row) > MAX_HEADER:
         return None
     try:
         values = values_of(row.decode())
