@@ -137,8 +137,11 @@ class Follower:
         if followed.reading is None:
             followed.has_ended = True
             return
-        file.seek(followed.reading.size)
+        before = followed.reading.size
+        file.seek(before)
         left = await self._importer.feed_lines(followed.reading, file)
+        if followed.reading.size > before:
+            self._importer.reached(followed.reading.place(), file)
         if has_settled:
             self._importer.finish(followed.reading, left, file)
             followed.has_ended = True
