@@ -16,7 +16,7 @@ from callhouse.model.log import in_order, pack
 from callhouse.model.record import Fragment
 from callhouse.sources import Source
 from callhouse.sources.asterisk.columns import CEL_KINDS, DISPOSITIONS
-from callhouse.store.writer import GROWTH
+from callhouse.store.log_writer import GROWTH
 
 SAMPLES = Path(__file__).parent / "samples"
 MAX_DEPTH = 32
