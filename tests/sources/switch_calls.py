@@ -1,6 +1,7 @@
 """What the tests of switches share: posting a record as a switch does, and the calls as they then lie in the store."""
 
 import json
+import time
 from pathlib import Path
 
 import apsw
@@ -26,3 +27,10 @@ def stored_calls(server, login):
     connection.close()
     calls = [dict(zip(names, row, strict=True)) for row in rows]
     return {call["session_id"]: {**call, "extra": json.loads(call["extra"] or "null")} for call in calls}
+
+
+def until(condition, what):
+    """Wait until *condition* holds, which another process brings about; fails after a minute."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline, what

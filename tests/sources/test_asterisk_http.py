@@ -1,6 +1,5 @@
 """What a real Asterisk wrote, through the real ingest and back out of the API; and calls that a crash cut off."""
 
-import time
 from urllib.parse import quote
 
 import pytest
@@ -8,7 +7,7 @@ import pytest
 from conftest import KEEP_ALL
 from serving import callhouse, get
 from sources.asterisk_rows import CDR, CDR_CUSTOM, CEL, CEL_20, SAMPLES, cel, joined, rows_of
-from sources.switch_calls import post, stored_calls
+from sources.switch_calls import post, stored_calls, until
 from sources.test_asterisk_calls import SCENARIOS
 
 WINDOW = "1795213000/1795215000"
@@ -75,13 +74,6 @@ def test_an_empty_body_is_refused(server):
     login = server.account("asterisk-empty@example.com")
     answer = server.client.post("/ingest/asterisk", content=b" \n", auth=login.fuse)
     assert (answer.status_code, answer.json()) == (400, {"error": "The body is empty."})
-
-
-def until(condition, what):
-    """Wait until *condition* holds, which another process brings about; fails after a minute."""
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline, what
 
 
 def test_a_call_cut_off_by_a_crash_is_closed_after_the_silence_that_is_set(own_server):

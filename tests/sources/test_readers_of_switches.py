@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from callhouse.errors import RecordError
 from callhouse.model import call as calls
+from callhouse.model.record import Fragment
 from callhouse.sources import freeswitch, kamailio
 from sources.switch_calls import SAMPLES
 
@@ -44,21 +45,31 @@ def examined(plugin, record):
     [read] = plugin.readers.values()
     for raw in plugin.split(record):
         try:
-            part = read(raw, 32)
+            told = read(raw, 32)
         except RecordError as error:
             assert str(error)
             assert len(str(error)) < 1_000
             continue
-        calls.check(part.call)
-        assert 1 <= len(part.session_id) <= 256
-        for field in calls.FIELDS:
-            value = getattr(part.call, field)
-            assert not isinstance(value, str) or "\0" not in value
-            assert not isinstance(value, int) or abs(value) < 2**63
-        msgspec.json.encode(part.call.extra)
-        for event in part.events:
-            assert 0 <= event.timestamp < 2**63
-            msgspec.json.encode(event)
+        parts = [told]
+        if isinstance(told, Fragment):
+            assert b"\n" not in told.content
+            assert 1 <= len(told.group) <= 256
+            parts = told.join(told.group, [told.content])
+        for part in parts:
+            check(part)
+
+
+def check(part):
+    calls.check(part.call)
+    assert 1 <= len(part.session_id) <= 256
+    for field in calls.FIELDS:
+        value = getattr(part.call, field)
+        assert not isinstance(value, str) or "\0" not in value
+        assert not isinstance(value, int) or abs(value) < 2**63
+    msgspec.json.encode(part.call.extra)
+    for event in part.events:
+        assert 0 <= event.timestamp < 2**63
+        msgspec.json.encode(event)
 
 
 @pytest.mark.parametrize(("plugin", "samples"), READERS, ids=lambda value: getattr(value, "name", ""))
