@@ -171,6 +171,24 @@ def test_a_failed_branch_does_not_cost_the_answered_call(server):
         assert (call["answered"], call["duration"]) == (T0 + 20_000, 120_000)
 
 
+def test_a_call_that_failed_and_is_then_answered_is_in_progress_again(server):
+    login = server.account("reopened@example.com", "--login", "reopened")
+    window = f"{T0 // 1000}/{T0 // 1000 + 600}"
+
+    def seen():
+        listed = server.client.get(f"/api/calls/{window}", auth=login.fuse).json()["calls"]
+        errors = server.client.get(f"/ws/calls/errors/{window}", auth=(login.login, login.password)).json()
+        return [call["session_id"] for call in listed], errors["result"]["total_errors"]
+
+    told = []
+    for row in (FAILED, ANSWERED, ENDED):
+        post(server, login, "kamailio", f"{HEADER}\n{row}".encode(), "text/csv")
+        told.append(seen())
+    assert told == [(["c1@x"], "1"), ([], "0"), (["c1@x"], "0")]
+    log = server.client.get("/api/call/c1@x", auth=login.fuse).json()
+    assert [entry["event"]["line"] for entry in log] == ["INVITE from 100 to 200", "Answered", "Ended by callee"]
+
+
 def test_a_row_of_missed_calls_beside_that_of_acc_is_the_same_call(server):
     [call] = post_rows(server, "missed", acc("INVITE", 487, "30:09"), f"7{acc('INVITE', 487, '30:09')[1:]}").values()
     assert (call["ended"], call["duration"], call["hangup_source"]) == (T0 + 9_000, 0, "caller")

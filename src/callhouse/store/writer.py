@@ -70,6 +70,9 @@ INSERT INTO waiting_events (account_id, session_id, identity, timestamp, size, e
 VALUES (:account_id, :session_id, :identity, :timestamp, :size, :event)
 ON CONFLICT (account_id, session_id, identity) DO NOTHING RETURNING id
 """
+_UNWAIT = """
+DELETE FROM waiting_events WHERE account_id = :account_id AND session_id = :session_id AND identity = :identity
+"""
 _DONE_WAITING = "DELETE FROM waiting_events WHERE account_id = :account_id AND session_id = :session_id"
 
 _LOG = "SELECT dictionary, document FROM logs WHERE account_id = :account_id AND call_id = :call_id"
@@ -413,8 +416,12 @@ class BatchWriter:
                     events = len(log)
                     if events != session.stored_events or (session.unsaid and log != session.log):
                         logs[session.account_id, session.session_id] = log
-            elif session.parts:
-                session.changed = bool(self._tx.each(_WAIT, _waiting_rows(session)))
+            else:
+                if session.was_complete:
+                    events = self._reopen(session)
+                if session.waiting and session.unsaid:
+                    self._tx.each(_UNWAIT, _unsaid_waiting(session))
+                session.changed = bool(session.parts and self._tx.each(_WAIT, _waiting_rows(session)))
             has_changed = session.call != session.stored or (session.account_id, session.session_id) in logs
             if session.call is not None and has_changed:
                 session.changed = True
@@ -432,6 +439,14 @@ class BatchWriter:
             if session.errors and self._tx.each(_ADD_ERROR, _error_rows(session)):
                 session.changed = True
         self._count(*inserted, *updated)
+
+    def _reopen(self, session: _Session) -> int:
+        """Let the events of a call that turns out to be in progress wait for its end; how many are in its log then."""
+        session.parts = [tuple(log_document.merge(self._known_events(session), session.parts))]
+        row = {"account_id": session.account_id, "id": session.row_id}
+        self._tx.each(_DROP_LOG, [row])
+        self._tx.forget_words([session.row_id] if session.row_id else [])
+        return 0
 
     def _log(self, session: _Session) -> list[Event]:
         if not session.stored_events and not session.waiting and len(session.parts) == 1:
@@ -518,6 +533,12 @@ def _waiting_rows(session: _Session) -> Iterable[dict[str, Any]]:
             yield {**session.key, **columns}
 
 
+def _unsaid_waiting(session: _Session) -> Iterable[dict[str, Any]]:
+    """The waiting events that the call's rows told of and, joined with more of them, may tell of in another way."""
+    for identity in session.unsaid:
+        yield {**session.key, "identity": hashlib.blake2b(identity, digest_size=16).digest()}
+
+
 def _error_rows(session: _Session) -> Iterable[dict[str, Any]]:
     shown = _shown(session)
     for part in session.errors:
@@ -543,7 +564,7 @@ def _shown(session: _Session) -> dict[str, Any]:
 def _errors_moved(session: _Session) -> bool:
     call, stored = session.call, session.stored
     if call is None or not call.is_complete:
-        return False
+        return stored is not None and stored.is_complete
     return stored is None or not stored.is_complete or (stored.start, stored.dest) != (call.start, call.dest)
 
 

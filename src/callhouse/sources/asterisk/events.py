@@ -11,6 +11,8 @@ from callhouse.sources.asterisk.rows import CelRow
 ERROR_CAUSE = 34
 """From this Q.850 cause on it was the network, or the switch, that ended a call."""
 
+INTERWORKING = 127
+
 _PROMPTS = frozenset(
     ("PLAYBACK", "READ", "BACKGROUND", "BACKGROUNDDETECT", "CONTROLPLAYBACK", "SAYDIGITS", "SAYNUMBER")
 )
@@ -96,10 +98,10 @@ def event_of(row: CelRow, channel: str) -> Event:
         line = _LINES.get(kind, kind)
         if kind == "BRIDGE_ENTER" and row.peer:
             line = f"Connected to {row.peer}"
-    return Event(row.time // 1000, None, _CLASSES.get(kind) or _class(kind, app, said), line, data)
+    return Event(row.time // 1000, None, _CLASSES.get(kind) or _class(kind, app, row.channel, said), line, data)
 
 
-def _class(kind: str, app: str, said: Mapping[str, Any]) -> EventClass:
+def _class(kind: str, app: str, channel: str, said: Mapping[str, Any]) -> EventClass:
     if kind == "APP_START":
         upper = app.upper()
         if upper in _PROMPTS:
@@ -108,6 +110,9 @@ def _class(kind: str, app: str, said: Mapping[str, Any]) -> EventClass:
             return "debug"
         return "error" if upper == "CONGESTION" else "info"
     cause = said.get("hangupcause") if kind == "HANGUP" else None
+    if cause == INTERWORKING and said.get("hangupsource") == channel:
+        # A caller who gives up has that one under PJSIP.
+        return "info"
     return "error" if isinstance(cause, int) and cause >= ERROR_CAUSE else "info"
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from callhouse.model.call import Call, CauseScheme
+from callhouse.model.call import UNKNOWN_CAUSE, UNKNOWN_CAUSE_NAME, Call, CauseScheme
 from callhouse.model.event import Event, EventClass
 from callhouse.model.instant import SECOND
 from callhouse.model.record import Part
@@ -147,7 +147,7 @@ def _call(first: AccRow, final: AccRow, end: int | None, *, answered: AccRow | N
     is_unknown = end is not None and bye is None and answered is not None
     name = final.call.hangup_cause_name
     if end is None or is_unknown or final.is_bye:
-        cause, name = (None, None), "Unknown" if is_unknown else None
+        cause, name = (None, None), UNKNOWN_CAUSE_NAME if is_unknown else None
     return msgspec.structs.replace(
         first.call,
         start=first.time,
@@ -155,7 +155,7 @@ def _call(first: AccRow, final: AccRow, end: int | None, *, answered: AccRow | N
         end=end,
         duration=talk,
         billed_duration=talk,
-        hangup_cause_code=0 if is_unknown else None,
+        hangup_cause_code=UNKNOWN_CAUSE if is_unknown else None,
         hangup_cause_name=name,
         hangup_original_code=cause[0],
         hangup_original_scheme=cause[1] if cause[0] else None,
