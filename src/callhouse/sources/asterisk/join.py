@@ -385,7 +385,7 @@ class _Join:
         """Which side of the call a hangupsource is, as a CDR names it."""
         if name == _DIALPLAN:
             return "switch"
-        if any(row.channel == name for row in self._cdr.root):
+        if name and any(row.channel == name for row in self._cdr.root):
             return "caller"
         return "callee" if name in self._cdr.dialled else None
 
