@@ -217,6 +217,30 @@ def test_a_call_that_asterisk_placed_in_vain_says_whom_it_called():
         assert (call.src, call.dest, call.direction, call.hangup_original_code) == (None, "200", "outbound", "19")
 
 
+def test_a_call_file_makes_an_outbound_call_to_its_number():
+    """Its Local channel is the call; what the second half of it dialled is the leg."""
+    first, second = "Local/5550300@dialout-00000001;1", "Local/5550300@dialout-00000001;2"
+    rows = [
+        cdr("a.1", first, "", "", "s", "Playback", (0, 8, 20), context="campaign"),
+        cdr("a.2", second, BOB, "", "5550300", "Dial", (0, 8, 20), sequence=1, data="PJSIP/5550300@trunk"),
+    ]
+    found = calls(rows)
+    call, leg = found["a.1"], found[f"a.1/{BOB}"]
+    assert (call.src, call.dest, call.direction, call.duration) == (None, "5550300", "outbound", 12_000)
+    assert (leg.dest, leg.direction, leg.parent_call_uuid) == ("5550300", "outbound", "a.1")
+
+
+@pytest.mark.parametrize(("disposition", "cause"), [("NO ANSWER", "19"), ("BUSY", "17"), ("CONGESTION", "34")])
+def test_what_a_dialplan_does_after_a_dial_that_failed_does_not_hide_why(disposition, cause):
+    """As captured: after a Dial that timed out and a Hangup(0) there is one more CDR, which says FAILED."""
+    rows = [
+        cdr("a.1", ANN, PHONE, "5550100", "200", "Dial", (0, None, 20), disposition=disposition),
+        cdr("a.1", ANN, "", "5550100", "200", "Hangup", (20, None, 20), disposition="FAILED", sequence=1),
+    ]
+    call = calls(rows)["a.1"]
+    assert (call.hangup_original_code, call.extra["disposition"]) == (cause, disposition)
+
+
 def test_a_call_that_asterisk_placed_has_the_number_of_whom_it_called_first():
     rows = [
         cdr("a.1", PHONE, "", "", "s", "AppDial2", (0, 4, 4), context="from-internal"),

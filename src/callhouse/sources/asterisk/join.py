@@ -315,8 +315,9 @@ class _Join:
         named = _variables(cdrs)
         said = named.get("direction", "").lower()
         cause, source = self._ending(answered=answer is not None, variables=named)
-        if dest is None and answer is None and end is not None:
-            dest = self._called(root, first)
+        placed = self._placed(root, first)
+        if placed is not None and dest is None and end is not None and (answer is None or src is None):
+            dest = self._number_of(placed)
         return _call(
             self._group,
             start=start,
@@ -324,7 +325,9 @@ class _Join:
             end=end,
             cause=cause if end is not None else None,
             source=source if end is not None else None,
-            direction=next((d for d in DIRECTIONS if d == said), None) or self._contexts.direction(context),
+            direction=next((d for d in DIRECTIONS if d == said), None)
+            or self._contexts.direction(context)
+            or ("outbound" if placed is not None else None),
             src=src,
             dest=dest,
             sip_call_id=named.get("sip_call_id"),
@@ -353,11 +356,14 @@ class _Join:
             context = first.context or context
         return src, dest, context
 
-    def _called(self, root: _Channel | None, first: CdrRow | None) -> str | None:
-        """Whom Asterisk itself tried to call, in vain and so without an extension."""
-        if root is not None and _was_dialled(root):
-            return self._number_of(root.name)
-        return self._number_of(first.channel) if first is not None and first.app.startswith("AppDial") else None
+    def _placed(self, root: _Channel | None, first: CdrRow | None) -> str | None:
+        """The call's own channel, if Asterisk itself called there, as an Originate or a call file has it do."""
+        if root is not None:
+            return root.name if _was_dialled(root) else None
+        if first is None:
+            return None
+        is_placed = first.app.startswith("AppDial") or first.dst == "failed" or _is_half(first.channel)
+        return first.channel if is_placed else None
 
     def _ending(self, *, answered: bool, variables: Mapping[str, str]) -> tuple[Cause, str | None]:
         """Why the call ended, and who ended it."""
@@ -676,8 +682,11 @@ def _dialled(target: str) -> tuple[str, str, str]:
 
 
 def _disposition(cdrs: Sequence[CdrRow]) -> str:
-    said = [row.disposition for row in cdrs]
-    return "ANSWERED" if "ANSWERED" in said else said[-1] if said else ""
+    """What became of all that *cdrs* tell of; what a dialplan does after a Dial that failed says nothing of that."""
+    if any(row.disposition == "ANSWERED" for row in cdrs):
+        return "ANSWERED"
+    said = [row.disposition for row in cdrs if row.dstchannel] or [row.disposition for row in cdrs]
+    return said[-1] if said else ""
 
 
 def _is_half(channel: str) -> bool:
