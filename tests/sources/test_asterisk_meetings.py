@@ -150,6 +150,21 @@ def test_who_picks_up_takes_the_place_of_the_telephone_that_rang():
         assert (found["d.1"].src, found["d.1"].dest, found["d.1"].direction) == ("300", "*8", "outbound")
 
 
+def test_a_channel_without_a_uniqueid_is_a_leg():
+    rows = [*ANNS, cel("HANGUP", 60, BOB, "", "a.1"), cel("LINKEDID_END", 60, ANN, "a.1")]
+    assert calls(rows).keys() == {"a.1", f"a.1/{BOB}"}
+
+
+def test_a_channel_that_changed_its_name_is_one_call():
+    rows = [
+        *CONFERENCE_CDRS,
+        cdr("b.1", f"{BOB}<ZOMBIE>", "", "5550200", "700", "ConfBridge", (90, 90, 91), sequence=2),
+    ]
+    found = calls(rows)
+    assert found.keys() == {"a.1", "b.1"}
+    assert (found["b.1"].start, found["b.1"].end) == (START + 10_000, START + 91_000)
+
+
 def test_who_fetches_a_parked_call_has_a_call_of_his_own():
     rows = [
         cdr("a.1", ANN, PHONE, "5550100", "200", "Dial", (0, 3, 10), data="PJSIP/200,30"),
@@ -176,7 +191,7 @@ def ringing(*last):
 @pytest.mark.parametrize("cause", [0, 16, 127])
 def test_a_caller_who_gives_up_cancels_the_call_whatever_cause_his_channel_has(cause):
     rows = ringing(
-        *ended(20.2, PHONE, "a.2", cause=0, Num="200", AppName="AppDial"),
+        *ended(20.2, PHONE, "a.2", cause=0 if cause == 16 else cause, Num="200", AppName="AppDial"),
         *ended(20.3, ANN, "a.1", cause=cause, source=ANN, status="CANCEL", **FROM_ANN),
     )
     parts = joined(rows)

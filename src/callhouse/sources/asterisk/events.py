@@ -98,10 +98,10 @@ def event_of(row: CelRow, channel: str) -> Event:
         line = _LINES.get(kind, kind)
         if kind == "BRIDGE_ENTER" and row.peer:
             line = f"Connected to {row.peer}"
-    return Event(row.time // 1000, None, _CLASSES.get(kind) or _class(kind, app, row.channel, said), line, data)
+    return Event(row.time // 1000, None, _CLASSES.get(kind) or _class(kind, app, said), line, data)
 
 
-def _class(kind: str, app: str, channel: str, said: Mapping[str, Any]) -> EventClass:
+def _class(kind: str, app: str, said: Mapping[str, Any]) -> EventClass:
     if kind == "APP_START":
         upper = app.upper()
         if upper in _PROMPTS:
@@ -110,10 +110,13 @@ def _class(kind: str, app: str, channel: str, said: Mapping[str, Any]) -> EventC
             return "debug"
         return "error" if upper == "CONGESTION" else "info"
     cause = said.get("hangupcause") if kind == "HANGUP" else None
-    if cause == INTERWORKING and said.get("hangupsource") == channel:
-        # A caller who gives up has that one under PJSIP.
-        return "info"
-    return "error" if isinstance(cause, int) and cause >= ERROR_CAUSE else "info"
+    failed = isinstance(cause, int) and cause >= ERROR_CAUSE and not _was_cancelled(cause, said)
+    return "error" if failed else "info"
+
+
+def _was_cancelled(cause: int, said: Mapping[str, Any]) -> bool:
+    """Whether chan_pjsip says of a caller who gave up, or of a leg that rang for him, what it says of failures too."""
+    return cause == INTERWORKING and (said.get("dialstatus") == "CANCEL" or not said.get("hangupsource"))
 
 
 def _add_own(data: dict[str, Any], name: str, said: Mapping[str, Any]) -> None:

@@ -48,7 +48,10 @@ _OWN_FIELDS = frozenset(("direction", "sip_call_id"))
 _MEETINGS = frozenset(("ConfBridge", "MeetMe", "Park", "ParkedCall", "Pickup", "PickupChan", "Bridge"))
 """Applications in which channels meet that did not dial one another."""
 
-_NO_REASONS = frozenset(("16", "127"))
+_INTERWORKING: Cause = ("127", "q850")
+"""What chan_pjsip takes SIP's 487 for, among others."""
+
+_NO_REASONS: tuple[Cause, ...] = (None, _NORMAL, _INTERWORKING)
 """Causes that a caller's channel may have when he gives up before anybody answers."""
 
 _DIALPLAN = "dialplan/builtin"
@@ -190,8 +193,8 @@ class _Cel:
         others = [channel for channel in channels.values() if channel is not self.root]
         # Where not even the call's own channel began, the rows begin too late, or CEL is told not to say so.
         began = self.root is not None and self.root.started
-        self.legs = [channel for channel in others if channel.started or not began]
-        self.arrived = [channel for channel in others if began and not channel.started]
+        self.arrived = [channel for channel in others if began and not channel.started and channel.uniqueid]
+        self.legs = [channel for channel in others if channel not in self.arrived]
 
     def went(self, channel: _Channel) -> bool:
         """Whether *channel* is in another call when this one, which is over, has no channel left."""
@@ -231,12 +234,14 @@ class _Cdr:
 
     @property
     def arrived(self) -> dict[str, list[CdrRow]]:
-        """The rows of each channel that has some and that nobody dialled; but for the call's own, and second halves."""
-        return {
-            name: rows
-            for name, rows in self.by_channel.items()
-            if rows[0].uniqueid != self._group and name not in self.dialled and not _is_second_half(name)
-        }
+        """The rows of each channel that has some and that nobody dialled, by uniqueid; but for the call's own, and
+        second halves.
+        """
+        arrived: dict[str, list[CdrRow]] = {}
+        for row in self.rows:
+            if row.uniqueid != self._group and row.channel not in self.dialled and not _is_second_half(row.channel):
+                arrived.setdefault(row.uniqueid, []).append(row)
+        return arrived
 
     @property
     def disposition(self) -> str:
@@ -280,8 +285,8 @@ class _Join:
         for name, rows in cdr.dialled.items():
             if name not in cel.named:
                 parts.append(self._part(self._cdr_leg(call, name, rows), None))
-        for name, rows in cdr.arrived.items():
-            if name not in cel.named:
+        for uniqueid, rows in cdr.arrived.items():
+            if uniqueid not in cel.channels:
                 parts.append(self._part(self._cdr_arrival(rows), None))
         parts += [self._part(self._transfer(call, row), None) for row in cel.transfers]
         return parts
@@ -373,7 +378,7 @@ class _Join:
         if root is not None and root.hangup is not None:
             cause = root.cause
             source = self._who(root)
-            if source == "caller" and not answered and (cause is None or cause[0] in _NO_REASONS):
+            if source == "caller" and not answered and cause in _NO_REASONS:
                 cause = _CAUSES["CANCEL"]
             elif cause is None:
                 status = root.said.get("dialstatus")
@@ -443,6 +448,8 @@ class _Join:
         if cause is None and leg.hangup is not None:
             cause = _NORMAL if leg.answered else next((_CAUSES.get(row.disposition) for row in written), None)
             cause = cause or self._unanswered(call, leg.hangup.time)
+        elif cause == _INTERWORKING and leg.answered is None and call.hangup_original_code == "487":
+            cause = _CAUSES["CANCEL"]
         exten = leg.first.exten if leg.first.exten not in _NO_NUMBERS else None
         return self._leg(
             call,
@@ -466,7 +473,7 @@ class _Join:
         end = channel.ended
         if end is None and self._is_over and not self._cel.went(channel):
             end = self._last
-        rows = self._cdr.by_channel.get(channel.name)
+        rows = self._cdr.arrived.get(channel.uniqueid)
         known = self._cdr_arrival(rows) if rows else Call(session_id=channel.uniqueid, call_uuid=channel.uniqueid)
         code, scheme = (channel.cause or _NORMAL or (None, None)) if end is not None else (None, None)
         return msgspec.structs.replace(
