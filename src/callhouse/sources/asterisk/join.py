@@ -192,9 +192,13 @@ class _Cel:
         self.root = channels.get(group) or next(iter(channels.values()), None)
         others = [channel for channel in channels.values() if channel is not self.root]
         # Where not even the call's own channel began, the rows begin too late, or CEL is told not to say so.
-        began = self.root is not None and self.root.started
-        self.arrived = [channel for channel in others if began and not channel.started and channel.uniqueid]
-        self.legs = [channel for channel in others if channel not in self.arrived]
+        self._has_begun = self.root is not None and self.root.started
+        self.arrived = [channel for channel in others if self.has_arrived(channel)]
+        self.legs = [channel for channel in others if not self.has_arrived(channel)]
+
+    def has_arrived(self, channel: _Channel) -> bool:
+        """Whether *channel*, which is not the call's own, began in another call."""
+        return self._has_begun and not channel.started and bool(channel.uniqueid)
 
     def went(self, channel: _Channel) -> bool:
         """Whether *channel* is in another call when this one, which is over, has no channel left."""
@@ -232,7 +236,7 @@ class _Cdr:
         own = self.by_channel.get(row.dstchannel, ())
         return row.app in _MEETINGS or any(other.uniqueid == self._group for other in own)
 
-    @property
+    @cached_property
     def arrived(self) -> dict[str, list[CdrRow]]:
         """The rows of each channel that has some and that nobody dialled, by uniqueid; but for the call's own, and
         second halves.
@@ -519,8 +523,9 @@ class _Join:
         """The session id of the call on *channel*."""
         if channel is self._cel.root:
             return self._group
-        is_leg = not channel.started and channel in self._cel.legs
-        return f"{self._group}/{channel.name}" if is_leg else channel.uniqueid
+        if channel.uniqueid and (channel.started or self._cel.has_arrived(channel)):
+            return channel.uniqueid
+        return f"{self._group}/{channel.name}"
 
     def _leg_source(self, leg: _Channel) -> str | None:
         if leg.hangup is None:
