@@ -417,7 +417,7 @@ class BatchWriter:
                     if events != session.stored_events or (session.unsaid and log != session.log):
                         logs[session.account_id, session.session_id] = log
             else:
-                if session.was_complete:
+                if session.was_complete and session.call is not None:
                     events = self._reopen(session)
                 if session.waiting and session.unsaid:
                     self._tx.each(_UNWAIT, _unsaid_waiting(session))
