@@ -6,6 +6,8 @@ import json
 from collections import defaultdict
 from pathlib import Path
 
+from callhouse.model.call import merge
+from callhouse.model.record import Part
 from callhouse.sources import cuts
 from callhouse.sources.asterisk import Options, readers
 from callhouse.sources.asterisk.split import Splitter
@@ -55,14 +57,26 @@ def read(row, **options):
 
 
 def joined(rows, **options):
-    """The parts that *rows* make, by session id, however many calls they are of."""
+    """The calls that *rows* make, by session id, however many calls they are of, with their logs."""
     groups = defaultdict(list)
     for row in rows:
         fragment = read(row, **options)
         groups[fragment.group].append(fragment)
-    parts = [part for name, of in groups.items() for part in of[0].join(name, [f.content for f in of])]
-    assert len({part.session_id for part in parts}) == len(parts)
-    return {part.session_id: part for part in parts}
+    whole = {}
+    for name, of in groups.items():
+        parts = of[0].join(name, [fragment.content for fragment in of])
+        assert len({part.session_id for part in parts}) == len(parts)
+        for part in parts:
+            whole[part.session_id] = _both(whole.get(part.session_id), part)
+    return whole
+
+
+def _both(known, part):
+    """What two groups say of one call, put together as the store does."""
+    if known is None:
+        return part
+    events = sorted((*known.events, *part.events), key=lambda event: event.position)
+    return Part(session_id=part.session_id, call=merge(known.call, part.call), events=tuple(events))
 
 
 def calls(rows, **options):
@@ -83,6 +97,26 @@ def cel(kind, time, channel, uniqueid, linkedid="a.1", extra=None, **more):
         **more,
     }
     return line(given.get(column, "") for column in COLUMNS)
+
+
+def ended(time, channel, uniqueid, linkedid="a.1", cause=16, source="", **more):
+    """The two rows of a channel's end; *source* is who hung up."""
+    extra = {"hangupcause": cause, "hangupsource": source, "dialstatus": more.pop("status", "")}
+    return [
+        cel("HANGUP", time, channel, uniqueid, linkedid, extra=extra, **more),
+        cel("CHAN_END", time, channel, uniqueid, linkedid, **more),
+    ]
+
+
+def cdr(uniqueid, channel, dstchannel, src, dst, app, times, linkedid="a.1", sequence=0, **more):
+    """A row of Master.csv with all 21 columns; *times* are start, answer and end as for cel, or None."""
+    start, answer, end = times
+    stamps = ["" if time is None else f"{1_795_000_000 + time}" for time in times]
+    lengths = [str(end - start), "0" if answer is None else str(end - answer)]
+    disposition = more.get("disposition", "NO ANSWER" if answer is None else "ANSWERED")
+    context = more.get("context", "from-trunk")
+    named = ["", src, dst, context, f'"" <{src}>', channel, dstchannel, app, more.get("data", "")]
+    return line([*named, *stamps, *lengths, disposition, "3", uniqueid, "", "", linkedid, str(sequence)])
 
 
 def line(values):

@@ -80,6 +80,7 @@ def test_the_rows_of_twelve_calls_become_the_calls_that_were_made(cel_file):
             assert leg.direction == "outbound"
             assert leg.src == caller
             assert call.start <= leg.start <= leg.end <= call.end
+            assert leg.duration == (leg.end - leg.answer if leg.answer else 0), caller
     for caller, seconds in SECONDS.items():
         call = found[caller][0].call
         assert (call.end - call.start) // 1000 == seconds
@@ -118,6 +119,9 @@ def test_cel_alone_gives_the_same_calls():
         fields = ("session_id", "src", "start", "answer", "end", "hangup_source", "hangup_original_code", "direction")
         assert [getattr(root.call, f) for f in fields] == [getattr(both, f) for f in fields]
         assert [leg.session_id for leg in legs] == [leg.session_id for leg in with_cdr[caller][1]]
+        dialled = sorted(SCENARIOS[caller][4])
+        assert [(leg.dest, leg.answer is not None, leg.hangup_original_code) for leg in legs] == dialled
+        assert root.call.dest == SCENARIOS[caller][0]
 
 
 def test_a_log_tells_what_the_caller_heard_and_pressed():
@@ -325,7 +329,7 @@ def test_an_attended_transfer_joins_the_caller_with_the_one_who_was_asked():
         cel("ATTENDEDTRANSFER", 20, "SIP/200-02", "a.2", extra=transfer),
         *end(20.1, "SIP/200-02", "a.2"),
         *end(20.1, "SIP/200-05", "b.5"),
-        cel("BRIDGE_ENTER", 20.2, "SIP/300-06", "b.6", Num="300", extra={"bridge_id": "b1"}),
+        cel("BRIDGE_ENTER", 20.2, "SIP/300-06", "b.6", Num="300", AppName="AppDial", extra={"bridge_id": "b1"}),
         *end(50, "SIP/300-06", "b.6", source="SIP/300-06"),
         *end(50.1, "SIP/trunk-01", "a.1", source="SIP/300-06"),
         cel("LINKEDID_END", 50.1, "SIP/trunk-01", "a.1"),
@@ -334,10 +338,13 @@ def test_an_attended_transfer_joins_the_caller_with_the_one_who_was_asked():
     [transferred] = [call for call in found.values() if call.direction == "transfer"]
     assert (transferred.src, transferred.dest, transferred.parent_call_uuid) == ("5550100", "300", "a.1")
     assert transferred.end - transferred.answer == 30_100
-    # The consultation is a call of its own; what its channels did in the first one does not claim their ids again.
+    # The consultation is a call of its own, which ended when its channels did, though that is told with the first one.
     assert (found["b.5"].src, found["b.5"].dest, found["b.5"].direction) == ("200", "300", "outbound")
-    assert found["b.6"].parent_call_uuid == "b.5"
-    assert found["a.1/SIP/300-06"].parent_call_uuid == "a.1"
+    assert (found["b.5"].end, found["b.5"].hangup_original_code) == (1_795_000_020_100, "16")
+    leg = found["b.6"]
+    assert (leg.parent_call_uuid, leg.dest, leg.hangup_source) == ("b.5", "300", "callee")
+    assert (leg.answer, leg.end) == (1_795_000_012_000, 1_795_000_050_000)
+    assert found.keys() == {"a.1", "a.2", "a.3", "b.5", "b.6", transferred.session_id}
 
 
 def test_a_call_that_asterisk_places_goes_to_where_it_is_sent_when_answered():

@@ -70,6 +70,14 @@ def test_odd_records_are_calls_and_broken_ones_are_quarantined_alone(server):
     assert "4 columns" in refused
 
 
+def test_a_log_of_queues_is_no_record_of_calls(server):
+    login = server.account("asterisk-queue-log@example.com")
+    lines = body("local-ivr/queue_log").splitlines()
+    reply = post(server, login, "asterisk", b"\n".join(lines))
+    assert (reply["accepted"], len(reply["rejected"])) == (0, len(lines))
+    assert all("no row of a CDR or CEL file" in rejected["error"] for rejected in reply["rejected"])
+
+
 def test_an_empty_body_is_refused(server):
     login = server.account("asterisk-empty@example.com")
     answer = server.client.post("/ingest/asterisk", content=b" \n", auth=login.fuse)

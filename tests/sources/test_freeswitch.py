@@ -89,7 +89,9 @@ def test_a_plus_and_a_percent_sign_of_a_caller_survive():
 
 def test_json_in_latin_1_is_read():
     body = json.dumps({"variables": VARIABLES}, ensure_ascii=False).encode("latin-1")
-    assert read(body).call.extra["variables"]["sip_full_from"].startswith('"100% M\ufffdller"')
+    assert read(body).call.extra["variables"]["sip_full_from"] == VARIABLES["sip_full_from"]
+    escaped = json.dumps({"variables": {n: quote(v, encoding="latin-1") for n, v in VARIABLES.items()}})
+    assert read(escaped.encode()).call.extra["variables"]["sip_full_from"] == VARIABLES["sip_full_from"]
 
 
 def xml(variables, rest=""):
@@ -133,6 +135,7 @@ def test_xml_that_is_none_is_read_as_far_as_it_goes(broken):
         (xml({"uuid": "u", "start_stamp": "9999-12-31 23:59:59", "end_epoch": "1795213960"}), "start_stamp is '9999"),
         (b'{"variables": []}', "no variables"),
         (b"[" * 100_000, "csv_template"),
+        (xml(VARIABLES) + b"\n" + xml(VARIABLES), "more than one document"),
     ],
 )
 def test_what_cannot_be_kept_is_refused_with_a_reason(body, reason):
@@ -210,11 +213,36 @@ def test_a_leg_that_an_operator_originated_has_no_parent_and_calls_out():
         ("BUSY_EVERYWHERE", "17", "sip 600"),
         ("SOMETHING_NEW", "99", "q850 99"),
         ("USER_BUSY", "", "q850 17"),
+        ("NONE", "0", "None None"),
     ],
 )
 def test_a_cause_that_q850_has_no_number_for_keeps_its_own(cause, q850, code):
     call = leg(hangup_cause=cause, hangup_cause_q850=q850)
     assert (call.hangup_cause_name, f"{call.hangup_original_scheme} {call.hangup_original_code}") == (cause, code)
+
+
+@pytest.mark.parametrize("half", [{"loopback_leg": "B"}, {"channel_name": "loopback/1000-b"}])
+def test_the_second_half_of_a_loopback_channel_is_no_call_from_outside(half):
+    """Constructed: what the dialplan calls through a loopback channel enters it again, as if it came from outside."""
+    call = leg({"channel_data": {"direction": "inbound"}}, other_loopback_leg_uuid="leg-a", **half)
+    assert (call.parent_call_uuid, call.direction) == ("leg-a", "outbound")
+    first = leg({"channel_data": {"direction": "outbound"}}, originator="leg-0", other_loopback_leg_uuid="leg-1")
+    assert first.parent_call_uuid == "leg-0"
+
+
+def test_the_conference_that_a_leg_was_in_is_kept():
+    assert leg(conference_uuid="5f0c", conference_name="3000").conference_uuid == "5f0c"
+
+
+def test_what_a_caller_was_asked_to_say_is_a_prompt_and_what_was_understood_its_value():
+    ask = {"app_name": "play_and_detect_speech", "app_data": "a.wav detect:unimrcp x", "app_stamp": "1795213960000000"}
+    body = {"variables": {**VARIABLES, "detect_speech_result": "yes"}, "app_log": {"applications": [ask]}}
+    [event] = read(json.dumps(body).encode()).events
+    assert (event.class_, event.data["result_variable"], event.data["value"]) == (
+        "prompt",
+        "detect_speech_result",
+        "yes",
+    )
 
 
 def test_a_variable_that_is_asked_for_twice_shows_its_value_only_where_it_was_last_written():
@@ -259,6 +287,12 @@ def test_a_row_of_mod_cdr_csv_is_a_leg():
     assert (call.start, call.answer, call.end) == (1795213956000, 1795213957000, 1795213960000)
     assert (call.hangup_original_scheme, call.hangup_original_code) == ("q850", "16")
     assert call.extra["cdr_csv"]["read_codec"] == "PCMU"
+
+
+def test_a_row_in_latin_1_behind_a_byte_order_mark_is_read():
+    row = (ROW + ROW_END).replace("Fs Menu", "M\xfcller")
+    call = read(b"\xef\xbb\xbf" + row.encode("latin-1")).call
+    assert call.extra["cdr_csv"]["caller_id_name"] == "M\xfcller"
 
 
 def test_the_stamps_of_rows_are_read_in_the_zone_that_is_set():

@@ -12,6 +12,10 @@ Direction = Literal["inbound", "outbound", "transfer"]
 DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
 CauseScheme = Literal["q850", "sip", "plivo"]
 
+UNKNOWN_CAUSE = 0
+UNKNOWN_CAUSE_NAME = "Unknown"
+"""Of a call that was closed because nothing more was heard of it, in the words of Plivo's table."""
+
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
     """One leg of one call, as every source fills it.
@@ -59,6 +63,11 @@ class Call(msgspec.Struct, frozen=True, kw_only=True):
         """Whether the call is over and may be listed."""
         return self.start is not None and self.end is not None
 
+    @property
+    def has_unknown_end(self) -> bool:
+        """Whether the call was closed because nothing more was heard of it; *end* is when something last was."""
+        return self.end is not None and self.hangup_cause_code == UNKNOWN_CAUSE and not self.hangup_original_code
+
 
 FIELDS = Call.__struct_fields__
 
@@ -74,10 +83,15 @@ def merge(known: Call, arrived: Call) -> Call:
     """One call made of what was *known* and what *arrived*; neither loses what only it says.
 
     Where both say something, the fuller record wins: one that has an end over one that has none, else the later one.
-    Hence parts may arrive in any order and any number of times.
+    Hence parts may arrive in any order and any number of times. An end that is only the last that was heard of a call
+    makes way for one that was told.
 
     Raises RecordError when the parts contradict each other.
     """
+    if known.has_unknown_end and arrived.end is not None:
+        known = _without_end(known)
+    elif arrived.has_unknown_end and known.end is not None:
+        arrived = _without_end(arrived)
     base, over = (arrived, known) if known.end is not None and arrived.end is None else (known, arrived)
     changes = {field: value for field in FIELDS if (value := getattr(over, field)) is not None}
     if base.extra and over.extra:
@@ -85,6 +99,12 @@ def merge(known: Call, arrived: Call) -> Call:
     merged = msgspec.structs.replace(base, **changes)
     check(merged)
     return merged
+
+
+def _without_end(call: Call) -> Call:
+    return msgspec.structs.replace(
+        call, end=None, duration=None, billed_duration=None, hangup_cause_code=None, hangup_cause_name=None
+    )
 
 
 def unsaid(known: Call, said: Call) -> Call | None:

@@ -140,5 +140,5 @@ def _shown(session: Session) -> dict[str, Any]:
 def _are_moved(session: Session) -> bool:
     call, stored = session.call, session.stored
     if call is None or not call.is_complete:
-        return False
+        return stored is not None and stored.is_complete
     return stored is None or not stored.is_complete or (stored.start, stored.dest) != (call.start, call.dest)

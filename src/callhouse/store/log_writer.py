@@ -10,7 +10,7 @@ from callhouse.model import log as log_document
 from callhouse.model.event import Event
 from callhouse.store.engine import Transaction
 from callhouse.store.logs import LogCodec
-from callhouse.store.session import Session, identified
+from callhouse.store.session import Session, digest_of, identified
 
 _ANY_WAITING = "SELECT 1 FROM waiting_events LIMIT 1"
 # The large ones are found in an index of their own, so that counting the others reads no event.
@@ -32,6 +32,9 @@ _WAIT = """
 INSERT INTO waiting_events (account_id, session_id, identity, timestamp, size, event)
 VALUES (:account_id, :session_id, :identity, :timestamp, :size, :event)
 ON CONFLICT (account_id, session_id, identity) DO NOTHING RETURNING id
+"""
+_UNWAIT = """
+DELETE FROM waiting_events WHERE account_id = :account_id AND session_id = :session_id AND identity = :identity
 """
 _DONE_WAITING = "DELETE FROM waiting_events WHERE account_id = :account_id AND session_id = :session_id"
 
@@ -122,12 +125,22 @@ class LogWriter:
     def take_in(self, session: Session) -> None:
         """Let *session* know its log, if that of its complete call changes; other events wait for the call's end."""
         if not session.is_complete:
+            if session.was_complete and session.call is not None:
+                self._reopen(session)
+            if session.waiting and session.unsaid:
+                self._tx.each(_UNWAIT, _unsaid_waiting(session))
             if session.parts:
                 session.changed = bool(self._tx.each(_WAIT, _waiting_rows(session)))
         elif session.parts or session.waiting or session.unsaid:
             log = self._log(session)
             if len(log) != session.stored_events or (session.unsaid and log != session.stored_log):
                 session.log, session.stored_events = log, len(log)
+
+    def _reopen(self, session: Session) -> None:
+        """Let the events of a call that turns out to be in progress wait for its end."""
+        session.parts = [tuple(log_document.merge(self.known(session), session.parts))]
+        session.stored_events = 0
+        self.drop([session])
 
     def _log(self, session: Session) -> list[Event]:
         if not session.stored_events and not session.waiting and len(session.parts) == 1:
@@ -177,6 +190,11 @@ class LogWriter:
 
 def _place(session: Session) -> dict[str, Any]:
     return {"account_id": session.account_id, "call_id": session.row_id}
+
+
+def _unsaid_waiting(session: Session) -> Iterable[dict[str, Any]]:
+    """The waiting events that the call's rows told of and, joined with more of them, may tell of in another way."""
+    return ({**session.key, "identity": digest_of(identity)} for identity in session.unsaid)
 
 
 def _packed_size(events: Collection[Event]) -> int:

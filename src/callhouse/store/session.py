@@ -84,7 +84,12 @@ class Session:
         return {"account_id": self.account_id, "session_id": self.session_id}
 
 
+def digest_of(identity: bytes) -> bytes:
+    """What events are told apart by in the tables: a digest of the identity that callhouse.model.log gives them."""
+    return hashlib.blake2b(identity, digest_size=16).digest()
+
+
 def identified(events: Sequence[Event]) -> Iterator[tuple[bytes, Event]]:
-    """*events* with a digest of the identity that callhouse.model.log gives each."""
+    """*events*, each with the digest of its identity."""
     for identity, event in zip(log_document.identities(events), events, strict=True):
-        yield hashlib.blake2b(identity, digest_size=16).digest(), event
+        yield digest_of(identity), event

@@ -17,6 +17,19 @@ CEL_KINDS = frozenset(
         "STREAM_BEGIN STREAM_END DTMF"
     )
 )
+CEL_NUMBERS = {
+    str(number): kind
+    for number, kind in enumerate(
+        _words(
+            "CHAN_START CHAN_END HANGUP ANSWER APP_START APP_END BRIDGE_ENTER BRIDGE_EXIT PARK_START PARK_END "
+            "BLINDTRANSFER ATTENDEDTRANSFER USER_DEFINED LINKEDID_END PICKUP FORWARD LOCAL_OPTIMIZE "
+            "LOCAL_OPTIMIZE_BEGIN"
+        ),
+        start=1,
+    )
+}
+"""What stands for them in a table whose eventtype is a number."""
+
 DISPOSITIONS = frozenset(("ANSWERED", "NO ANSWER", "BUSY", "FAILED", "CONGESTION", "CANCEL"))
 
 CEL_23 = _words(

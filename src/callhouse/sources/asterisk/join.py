@@ -3,6 +3,10 @@
 Asterisk has no record of a call. It writes what each channel went through (CEL) and what pairs of channels had to do
 with each other (CDR), and gives all channels of a call the same linkedid. CEL says more and comes first here: when the
 call and its legs were answered, why they ended and who ended them. CDRs say the rest, or all of it where CEL is off.
+
+A channel that meets another call (in a conference, by picking up, by fetching a parked call, after a consultation) gets
+that one's linkedid from then on. It has a call of its own still: its first rows say how that began, and the rows of the
+call that it came to, which say only that, how it ended.
 """
 
 import re
@@ -12,7 +16,9 @@ from functools import cached_property
 from operator import attrgetter
 from typing import Any
 
-from callhouse.model.call import DIRECTIONS, Call, CauseScheme, Direction
+import msgspec
+
+from callhouse.model.call import DIRECTIONS, UNKNOWN_CAUSE, UNKNOWN_CAUSE_NAME, Call, CauseScheme, Direction
 from callhouse.model.event import Event
 from callhouse.model.record import Part
 from callhouse.sources.asterisk.events import details, event_of
@@ -22,8 +28,6 @@ Cause = tuple[str, CauseScheme] | None
 """Why a call ended: a code and the standard that it is of."""
 
 _NORMAL: Cause = ("16", "q850")
-_CANCELLED: Cause = ("487", "sip")
-_INTERWORKING: Cause = ("127", "q850")
 """What chan_pjsip takes SIP's 487 for, among others."""
 
 # The causes of what was not answered, where no channel says a better one. A caller who gives up has no Q.850 cause.
@@ -31,7 +35,7 @@ _CAUSES: Mapping[str, Cause] = {
     "BUSY": ("17", "q850"),
     "NO ANSWER": ("19", "q850"),
     "NOANSWER": ("19", "q850"),
-    "CANCEL": _CANCELLED,
+    "CANCEL": ("487", "sip"),
     "CONGESTION": ("34", "q850"),
     "CHANUNAVAIL": ("38", "q850"),
     "FAILED": ("38", "q850"),
@@ -42,6 +46,15 @@ _NO_NUMBERS = frozenset(("", "h", "s", "t", "i", "e", "o", "a", "T", "failed"))
 
 _OWN_FIELDS = frozenset(("direction", "sip_call_id"))
 """Variables of a CDR that are fields of a call."""
+
+_MEETINGS = frozenset(("ConfBridge", "MeetMe", "Park", "ParkedCall", "Pickup", "PickupChan", "Bridge"))
+"""Applications in which channels meet that did not dial one another."""
+
+_INTERWORKING: Cause = ("127", "q850")
+"""What chan_pjsip takes SIP's 487 for, among others."""
+
+_NO_REASONS: tuple[Cause, ...] = (None, _NORMAL, _INTERWORKING)
+"""Causes that a caller's channel may have when he gives up before anybody answers."""
 
 _DIALPLAN = "dialplan/builtin"
 _HANDLER_CAUSE = re.compile(r"(?:(.*)/)?(\d{1,3})")
@@ -69,6 +82,7 @@ class _Channel:
 
     __slots__ = (
         "answered",
+        "conference",
         "ended",
         "first",
         "hangup",
@@ -91,6 +105,7 @@ class _Channel:
         self.met: list[int] = []
         self.started = False
         self.answered: int | None = None
+        self.conference: str | None = None
         self.hangup: CelRow | None = None
         self.ended: int | None = None
         self.other: _Channel | None = None
@@ -100,11 +115,16 @@ class _Channel:
         kind = row.kind
         if kind == "CHAN_START":
             self.started = True
+            # A clock that was set back sorts other rows before it.
+            self.first = row
         elif kind == "ANSWER":
             if self.answered is None:
                 self.answered = row.time
         elif kind == "BRIDGE_ENTER":
             self.met.append(row.time)
+            if row.app == "ConfBridge":
+                bridge = details(row.extra).get("bridge_id")
+                self.conference = bridge if isinstance(bridge, str) else None
         elif kind == "HANGUP":
             self.hangup = row
             self.said = details(row.extra)
@@ -146,11 +166,15 @@ class _Cel:
         self.transfers: list[CelRow] = []
         self.ended: int | None = None
         channels = self.channels
+        renamed: dict[str, _Channel] = {}
         for row in rows:
             channel = channels.get(row.uniqueid)
             if channel is None:
                 channel = channels[row.uniqueid] = _Channel(row)
             channel.rows.append(row)
+            if row.channel != channel.name:
+                # It took another one's place, as a channel does that picks up.
+                renamed[row.channel] = channel
             if row.num and not channel.number:
                 channel.number = row.num
             kind = row.kind
@@ -160,7 +184,7 @@ class _Cel:
                 self.ended = row.time
             elif kind in _TRANSFERS:
                 self.transfers.append(row)
-        self.named = {channel.name: channel for channel in channels.values()}
+        self.named = {**renamed, **{channel.name: channel for channel in channels.values()}}
         for channel in list(channels.values()):
             first = self.named.get(channel.name[:-1] + "1") if _is_second_half(channel.name) else None
             if first is not None and first is not channel:
@@ -168,7 +192,20 @@ class _Cel:
                 del channels[channel.uniqueid]
         # A call that another one was joined to has channels, but not the one that it is named after.
         self.root = channels.get(group) or next(iter(channels.values()), None)
-        self.legs = [channel for channel in channels.values() if channel is not self.root]
+        others = [channel for channel in channels.values() if channel is not self.root]
+        # Where not even the call's own channel began, the rows begin too late, or CEL is told not to say so.
+        self._has_begun = self.root is not None and self.root.started
+        self.arrived = [channel for channel in others if self.has_arrived(channel)]
+        self.legs = [channel for channel in others if not self.has_arrived(channel)]
+
+    def has_arrived(self, channel: _Channel) -> bool:
+        """Whether *channel*, which is not the call's own, began in another call."""
+        return self._has_begun and not channel.started and bool(channel.uniqueid)
+
+    def went(self, channel: _Channel) -> bool:
+        """Whether *channel* is in another call when this one, which is over, has no channel left."""
+        halves = [half for half in (channel, channel.other) if half is not None]
+        return self.ended is not None and all(half.ended is None for half in halves)
 
     def holder(self, name: str) -> _Channel | None:
         """The channel called *name*, or that of which it is the second half."""
@@ -193,24 +230,29 @@ class _Cdr:
             self.by_channel.setdefault(row.channel, []).append(row)
         self.dialled: dict[str, list[CdrRow]] = {}
         for row in self.rows:
-            if row.dstchannel:
+            if row.dstchannel and not self._met(row):
                 self.dialled.setdefault(row.dstchannel, []).append(row)
 
-    @property
-    def legs(self) -> dict[str, list[CdrRow]]:
-        """The rows of each channel that was dialled, or that has rows and is neither the call's nor a second half."""
-        others = {
-            row.channel: self.by_channel[row.channel]
-            for row in self.rows
-            if row.uniqueid != self._group and row.channel not in self.dialled and not _is_second_half(row.channel)
-        }
-        return {**others, **self.dialled}
+    def _met(self, row: CdrRow) -> bool:
+        """Whether the other channel of *row* came by itself."""
+        own = self.by_channel.get(row.dstchannel, ())
+        return row.app in _MEETINGS or any(other.uniqueid == self._group for other in own)
+
+    @cached_property
+    def arrived(self) -> dict[str, list[CdrRow]]:
+        """The rows of each channel that has some and that nobody dialled, by uniqueid; but for the call's own, and
+        second halves.
+        """
+        arrived: dict[str, list[CdrRow]] = {}
+        for row in self.rows:
+            if row.uniqueid != self._group and row.channel not in self.dialled and not _is_second_half(row.channel):
+                arrived.setdefault(row.uniqueid, []).append(row)
+        return arrived
 
     @property
     def disposition(self) -> str:
         """What became of the call: answered, if anything that it dialled was, else what is said last."""
-        said = [row.disposition for row in self.root]
-        return "ANSWERED" if "ANSWERED" in said else said[-1] if said else ""
+        return _disposition(self.root)
 
 
 def join(group: str, contents: Sequence[bytes], contexts: Contexts) -> list[Part]:
@@ -232,7 +274,8 @@ class _Join:
         self._cdr = cdr
         self._contexts = contexts
         self._is_over = cel.ended is not None or bool(cdr.root) or lost
-        self._is_lost = lost and cel.ended is None and not cdr.root
+        went = cel.root is not None and cel.went(cel.root)
+        self._is_lost = lost and (cel.ended is None or went) and not cdr.root
         times = [row.time for row in (*cel.rows[:1], *cel.rows[-1:])]
         times += [time for row in cdr.rows for time in (row.start, row.end)]
         self._first, self._last = min(times, default=0), max(times, default=0)
@@ -241,17 +284,25 @@ class _Join:
         if not self._cel.rows and not self._cdr.rows:
             return []
         call = self._call()
-        parts = [self._part(call, self._cel.root)]
-        parts += [self._part(self._cel_leg(call, channel), channel) for channel in self._cel.legs]
-        known = self._cel.named
-        for name, rows in self._cdr.legs.items():
-            if name not in known and (self._cel.root is None or name != self._cel.root.name):
+        cel, cdr = self._cel, self._cdr
+        parts = [self._part(call, cel.root)]
+        parts += [self._part(self._cel_leg(call, channel), channel) for channel in cel.legs]
+        parts += [self._part(self._cel_arrival(channel), channel) for channel in cel.arrived]
+        for name, rows in cdr.dialled.items():
+            if name not in cel.named:
                 parts.append(self._part(self._cdr_leg(call, name, rows), None))
-        parts += [self._part(self._transfer(call, row), None) for row in self._cel.transfers]
+        for uniqueid, rows in cdr.arrived.items():
+            if uniqueid not in cel.channels:
+                parts.append(self._part(self._cdr_arrival(rows), None))
+        parts += [self._part(self._transfer(call, row), None) for row in cel.transfers]
         return parts
 
     def _part(self, call: Call, channel: _Channel | None) -> Part:
-        log = channel.log() if channel is not None and call.is_complete else ()
+        if channel is None:
+            return Part(session_id=call.session_id, call=call)
+        # What a channel did in two calls is one log; each of them tells its half when it is over.
+        went = self._cel.went(channel) and call.end is None
+        log = channel.log() if call.end is not None or went else ()
         return Part(session_id=call.session_id, call=call, events=tuple(log))
 
     def _call(self) -> Call:
@@ -270,10 +321,14 @@ class _Join:
         elif self._is_over:
             end = root.ended if root is not None else None
             if end is None:
-                end = max((row.end for row in cdrs), default=self._cel.ended)
+                went = root is not None and self._cel.went(root)
+                end = max((row.end for row in cdrs), default=None if went else self._cel.ended)
         named = _variables(cdrs)
         said = named.get("direction", "").lower()
         cause, source = self._ending(answered=answer is not None, variables=named)
+        placed = self._placed(root, first)
+        if placed is not None and dest is None and end is not None and (answer is None or src is None):
+            dest = self._number_of(placed)
         return _call(
             self._group,
             start=start,
@@ -281,14 +336,17 @@ class _Join:
             end=end,
             cause=cause if end is not None else None,
             source=source if end is not None else None,
-            direction=next((d for d in DIRECTIONS if d == said), None) or self._contexts.direction(context),
+            direction=next((d for d in DIRECTIONS if d == said), None)
+            or self._contexts.direction(context)
+            or ("outbound" if placed is not None else None),
             src=src,
             dest=dest,
             sip_call_id=named.get("sip_call_id"),
             channel=root.name if root is not None else first.channel if first is not None else None,
-            hangup_cause_code=0 if self._is_lost else None,
-            hangup_cause_name="Unknown" if self._is_lost else None,
-            extra=self._extra(root, named, context),
+            conference_uuid=root.conference if root is not None else None,
+            hangup_cause_code=UNKNOWN_CAUSE if self._is_lost else None,
+            hangup_cause_name=UNKNOWN_CAUSE_NAME if self._is_lost else None,
+            extra=self._extra(root, cdrs, named, context),
         )
 
     def _parties(self, root: _Channel | None, first: CdrRow | None) -> tuple[str | None, str | None, str]:
@@ -298,12 +356,25 @@ class _Join:
         if root is not None:
             src = root.number or None
             dest, context = _entry(root)
+            if dest is None:
+                # A channel that was dialled starts with the number by which the one that dialled it came in.
+                dialled = (row.exten for leg in self._cel.legs for row in leg.rows if row.app == "AppDial")
+                dest = next((exten for exten in dialled if exten not in _NO_NUMBERS), None)
         if first is not None:
-            src = src or first.src or None
+            src = src or next((row.src for row in (*self._cdr.root, first) if row.src), None)
             dest = dest or next((row.dst for row in self._cdr.root if row.dst not in _NO_NUMBERS), None)
             # A CDR is rewritten by transfers only as to whom was called.
             context = first.context or context
         return src, dest, context
+
+    def _placed(self, root: _Channel | None, first: CdrRow | None) -> str | None:
+        """The call's own channel, if Asterisk itself called there, as an Originate or a call file has it do."""
+        if root is not None:
+            return root.name if _was_dialled(root) else None
+        if first is None:
+            return None
+        is_placed = first.app.startswith("AppDial") or first.dst == "failed" or _is_half(first.channel)
+        return first.channel if is_placed else None
 
     def _ending(self, *, answered: bool, variables: Mapping[str, str]) -> tuple[Cause, str | None]:
         """Why the call ended, and who ended it."""
@@ -313,24 +384,25 @@ class _Join:
         if root is not None and root.hangup is not None:
             cause = root.cause
             source = self._who(root)
-            if source == "caller" and not answered and cause in (None, _INTERWORKING):
-                cause = _CANCELLED
-            if cause is None:
+            if source == "caller" and not answered and cause in _NO_REASONS:
+                cause = _CAUSES["CANCEL"]
+            elif cause is None:
                 status = root.said.get("dialstatus")
                 status = status if isinstance(status, str) else ""
-                cause = _NORMAL if answered else _CAUSES.get(self._cdr.disposition) or _CAUSES.get(status)
+                found = _CAUSES.get(self._cdr.disposition) or _CAUSES.get(status) or _CAUSES["NO ANSWER"]
+                cause = _NORMAL if answered else found
             return cause, source
-        found = _HANDLER_CAUSE.fullmatch(variables.get("hangupcause", ""))
-        cause = (found[2], "q850") if found and 0 < int(found[2]) < 128 else None
+        written = _HANDLER_CAUSE.fullmatch(variables.get("hangupcause", ""))
+        cause = (written[2], "q850") if written and 0 < int(written[2]) < 128 else None
         cause = cause or (_NORMAL if answered else _CAUSES.get(self._cdr.disposition))
-        name = variables.get("hangupsource") or (found[1] if found else "") or ""
+        name = variables.get("hangupsource") or (written[1] if written else "") or ""
         return cause, self._who_is(name)
 
     def _who_is(self, name: str) -> str | None:
         """Which side of the call a hangupsource is, as a CDR names it."""
         if name == _DIALPLAN:
             return "switch"
-        if any(row.channel == name for row in self._cdr.root):
+        if name and any(row.channel == name for row in self._cdr.root):
             return "caller"
         return "callee" if name in self._cdr.dialled else None
 
@@ -353,8 +425,9 @@ class _Join:
             return "switch"
         return "caller" if holder is root else "callee"
 
-    def _extra(self, root: _Channel | None, variables: dict[str, str], context: str) -> dict[str, Any] | None:
-        cdrs = self._cdr.root
+    def _extra(
+        self, root: _Channel | None, cdrs: Sequence[CdrRow], variables: dict[str, str], context: str
+    ) -> dict[str, Any] | None:
         last = cdrs[-1] if cdrs else None
         name = next((row.name for row in root.rows if row.name), "") if root is not None else ""
         account = next((row.account for row in root.rows if row.account), "") if root is not None else ""
@@ -363,7 +436,7 @@ class _Join:
             written = _NAME.fullmatch(last.clid)
             extra["caller_name"] = name or (written[1] if written else "")
             extra["accountcode"] = account or last.account
-            extra["disposition"] = self._cdr.disposition
+            extra["disposition"] = _disposition(cdrs)
             extra["amaflags"] = last.ama
             extra["userfield"] = next((row.userfield for row in reversed(cdrs) if row.userfield), "")
             extra["peeraccount"] = next((row.peer_account for row in cdrs if row.peer_account), "")
@@ -374,15 +447,16 @@ class _Join:
     def _cel_leg(self, call: Call, leg: _Channel) -> Call:
         """The leg on a channel that the call's dialled, or that came to the call with another one."""
         end = leg.ended
-        if end is None and self._is_over:
+        if end is None and self._is_over and not self._cel.went(leg):
             end = self._cel.ended or self._last
         written = self._cdr.dialled.get(leg.name, [])
         cause = leg.cause
-        if cause == _INTERWORKING and leg.answered is None and call.hangup_original_code == "487":
-            cause = _CANCELLED
         if cause is None and leg.hangup is not None:
             cause = _NORMAL if leg.answered else next((_CAUSES.get(row.disposition) for row in written), None)
-        exten = next((row.exten for row in leg.rows[:1] if row.exten not in _NO_NUMBERS), None)
+            cause = cause or self._unanswered(call, leg.hangup.time)
+        elif cause == _INTERWORKING and leg.answered is None and call.hangup_original_code == "487":
+            cause = _CAUSES["CANCEL"]
+        exten = leg.first.exten if leg.first.exten not in _NO_NUMBERS else None
         return self._leg(
             call,
             self._id_of(leg),
@@ -395,11 +469,65 @@ class _Join:
             channel=leg.name,
         )
 
+    def _unanswered(self, call: Call, ended: int) -> Cause:
+        """Why a leg of *call* that ended at *ended* without an answer and without a cause did so."""
+        gave_up = call.answer is None and call.hangup_source == "caller" and call.end is not None
+        return _CAUSES["CANCEL" if gave_up and (call.end or 0) * 1000 - ended < _SOON else "NO ANSWER"]
+
+    def _cel_arrival(self, channel: _Channel) -> Call:
+        """How the call of *channel* ended, which began as one of its own; its CDRs tell all of it."""
+        end = channel.ended
+        if end is None and self._is_over and not self._cel.went(channel):
+            end = self._last
+        rows = self._cdr.arrived.get(channel.uniqueid)
+        known = self._cdr_arrival(rows) if rows else Call(session_id=channel.uniqueid, call_uuid=channel.uniqueid)
+        code, scheme = (channel.cause or _NORMAL or (None, None)) if end is not None else (None, None)
+        return msgspec.structs.replace(
+            known,
+            end=None if end is None else max(end // 1000, known.start or 0, known.answer or 0),
+            hangup_original_code=code,
+            hangup_original_scheme=scheme,
+            hangup_source=self._arrival_source(channel),
+            conference_uuid=channel.conference,
+            extra={**(known.extra or {}), "linkedid": self._group},
+        )
+
+    def _arrival_source(self, channel: _Channel) -> str | None:
+        if channel.hangup is None:
+            return None
+        own, other = ("callee", "caller") if _was_dialled(channel) else ("caller", "callee")
+        name = channel.source(channel.said)
+        if name == channel.hangup.channel or name in channel.names:
+            return own
+        return other if self._cel.holder(name) is not None else "switch"
+
+    def _cdr_arrival(self, rows: Sequence[CdrRow]) -> Call:
+        """The call of a channel that came to this one by itself, as its CDRs tell it."""
+        first, named = rows[0], _variables(rows)
+        answer = min((row.answer for row in rows if row.answer is not None), default=None)
+        said = named.get("direction", "").lower()
+        return _call(
+            first.uniqueid,
+            start=min(row.start for row in rows),
+            answer=answer,
+            end=max(row.end for row in rows),
+            cause=_NORMAL if answer is not None else _CAUSES.get(_disposition(rows)),
+            source=None,
+            direction=next((d for d in DIRECTIONS if d == said), None) or self._contexts.direction(first.context),
+            src=next((row.src for row in rows if row.src), None),
+            dest=next((row.dst for row in rows if row.dst not in _NO_NUMBERS), None),
+            sip_call_id=named.get("sip_call_id"),
+            channel=first.channel,
+            extra={**(self._extra(None, rows, named, first.context) or {}), "linkedid": self._group},
+        )
+
     def _id_of(self, channel: _Channel) -> str:
-        """The session id of the call on *channel*. One that came from another call has its uniqueid there."""
+        """The session id of the call on *channel*."""
         if channel is self._cel.root:
             return self._group
-        return (channel.started and channel.uniqueid) or f"{self._group}/{channel.name}"
+        if channel.uniqueid and (channel.started or self._cel.has_arrived(channel)):
+            return channel.uniqueid
+        return f"{self._group}/{channel.name}"
 
     def _leg_source(self, leg: _Channel) -> str | None:
         if leg.hangup is None:
@@ -407,7 +535,7 @@ class _Join:
         name = leg.source(leg.said)
         if not name and leg.other is not None:
             name = leg.other.name if leg.source(leg.other.said) else ""
-        if name in leg.names:
+        if name in leg.names or (name and self._cel.holder(name) is leg):
             return "callee"
         if name and self._cel.holder(name) is self._cel.root:
             return "caller"
@@ -415,16 +543,18 @@ class _Join:
 
     def _cdr_leg(self, call: Call, name: str, rows: Sequence[CdrRow]) -> Call:
         """The leg on a channel of which CDRs alone tell. What a Local channel did is in the CDR of its second half."""
-        own = self._cdr.by_channel.get(name[:-1] + "2" if _is_half(name) else name) or rows
+        half = self._cdr.by_channel.get(name[:-1] + "2", ()) if _is_half(name) else ()
+        own = half or rows
         answers = [row.answer for row in own if row.answer is not None]
         answered = any(row.disposition == "ANSWERED" for row in rows)
-        dest = next((row.dst for row in own if row is not rows[0] and row.dst not in _NO_NUMBERS), None)
+        dest = next((row.dst for row in half if row.dst not in _NO_NUMBERS), None)
         return self._leg(
             call,
             f"{self._group}/{name}",
             start=min(row.start for row in own),
             answer=min(answers) if answers and answered else None,
-            end=max(row.end for row in own),
+            # A leg may go on by itself, as after a transfer by the caller.
+            end=max(row.end for row in (*own, *self._cdr.by_channel.get(name, ()))),
             cause=_NORMAL if answered else next((_CAUSES.get(row.disposition) for row in rows), None),
             source=None,
             dest=dest or self._number_of(name),
@@ -515,7 +645,7 @@ def _call(
         end = max(start, answer or 0, end)
     began, picked_up, over = (None if time is None else time // 1000 for time in (start, answer, end))
     talk = None
-    if began is not None and over is not None:
+    if over is not None:
         talk = 0 if picked_up is None else over - picked_up
     code, scheme = cause or (None, None)
     return Call(
@@ -563,6 +693,14 @@ def _dialled(target: str) -> tuple[str, str, str]:
         return technology, peer, number
     peer, _, number = rest.partition("/")
     return technology, peer, number
+
+
+def _disposition(cdrs: Sequence[CdrRow]) -> str:
+    """What became of all that *cdrs* tell of; what a dialplan does after a Dial that failed says nothing of that."""
+    if any(row.disposition == "ANSWERED" for row in cdrs):
+        return "ANSWERED"
+    said = [row.disposition for row in cdrs if row.dstchannel] or [row.disposition for row in cdrs]
+    return said[-1] if said else ""
 
 
 def _is_half(channel: str) -> bool:

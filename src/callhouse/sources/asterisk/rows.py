@@ -2,7 +2,8 @@
 
 A CSV row has no header to say what it is, so columns.py tells from the number of its columns and from what stands in
 them; a row of a header-led file comes as JSON. Stamps without a zone are read in a given one: an hour that occurs twice
-is read as the first, one that does not occur as if the clock had not been moved.
+is read as the first, unless the lengths in a CDR tell that it was the second, and one that does not occur as if the
+clock had not been moved.
 """
 
 import csv
@@ -17,7 +18,7 @@ import msgspec
 from callhouse.errors import RecordError, shortened
 from callhouse.model.instant import MAX_SECONDS
 from callhouse.sources.asterisk import columns
-from callhouse.sources.asterisk.columns import CEL_23, CEL_KINDS, DISPOSITIONS
+from callhouse.sources.asterisk.columns import CEL_23, CEL_KINDS, CEL_NUMBERS, DISPOSITIONS
 
 MAX_UNIQUEID = 150
 MAX_CHANNEL = 100
@@ -96,8 +97,16 @@ _AMA_FLAGS = {"1": "OMIT", "2": "BILLING", "3": "DOCUMENTATION"}
 
 _EPOCH = re.compile(r"\d{1,15}(?:\.\d{1,9})?")
 _BETWEEN_MEMBERS = re.compile(r',"(?=\w+":)')
+_ZERO_DATE = "0000-00-00"
+"""MySQL's date of what never was."""
+
+_NULLS = frozenset(("\\N", "NULL"))
+"""What databases write into an export for a value that there is none of."""
+
 _EPOCH_BEGAN = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = 1_000_000
+_CLOSE = 60 * _MICROSECOND
+"""Lengths are whole seconds and clocks are set; what differs by more is another hour."""
 
 _decode_object = msgspec.json.Decoder(dict[str, Any]).decode
 
@@ -146,7 +155,7 @@ class RowReader:
         return self._cel if len(values) == len(self._cel) else columns.inferred(values)
 
     def _read_object(self, given: Mapping[str, str]) -> Read:
-        named = {columns.name_of(name): value for name, value in given.items()}
+        named = {columns.name_of(name): "" if value in _NULLS else value for name, value in given.items()}
         if "stamp" in named:
             return self._cel_row(named)
         if "disposition" in named:
@@ -158,6 +167,7 @@ class RowReader:
         if time is None:
             raise RecordError("eventtime is empty")
         known = {name: row.get(name, "") for name in CEL_23}
+        known["title"] = CEL_NUMBERS.get(known["title"], known["title"])
         known["kind"] = known["kind"] or _kind(known["title"], known["user_type"])
         known["ama"] = _AMA_FLAGS.get(known["ama"], known["ama"])
         group = known["linkedid"] or known["uniqueid"]
@@ -167,10 +177,15 @@ class RowReader:
     def _cdr_row(self, row: dict[str, str]) -> Read:
         """The CDR whose values by name are *row*, which is used up."""
         take = row.pop
-        start, answer, end = (self._micros(name, take(name, "")) for name in ("start", "answer", "end"))
+        stamps = {name: take(name, "") for name in ("start", "answer", "end")}
+        start, answer, end = (self._micros(name, text) for name, text in stamps.items())
         if start is None:
             raise RecordError("start is empty")
         duration, billsec = _seconds("duration", take("duration", "")), _seconds("billsec", take("billsec", ""))
+        if duration is not None and end is not None and abs(end - start - duration) > _CLOSE:
+            start, end = self._told_apart((stamps["start"], start), (stamps["end"], end), duration)
+        if billsec is not None and answer is not None and end is not None and abs(end - answer - billsec) > _CLOSE:
+            answer, _ = self._told_apart((stamps["answer"], answer), ("", end), billsec)
         disposition = take("disposition", "")
         if disposition not in DISPOSITIONS:
             raise RecordError(f"disposition is {shortened(disposition)!r}")
@@ -210,13 +225,31 @@ class RowReader:
         )
         return group, encode_row(normal)
 
+    def _told_apart(self, begin: tuple[str, int], end: tuple[str, int], length: int) -> tuple[int, int]:
+        """Two stamps, written and read, that are not *length* apart, of which one may be of an hour's second time."""
+        (began, first), (ended, last) = begin, end
+        for one, two in ((first, self._second(ended, last)), (self._second(began, first), last)):
+            if abs(two - one - length) <= _CLOSE:
+                return one, two
+        return first, last
+
+    def _second(self, text: str, first: int) -> int:
+        """Microseconds of *text* where it is an hour's second time; *first* is that of the first time."""
+        try:
+            when = datetime.fromisoformat(text)
+        except ValueError:
+            return first
+        if when.tzinfo is not None:
+            return first
+        return (when.replace(tzinfo=self._zone, fold=1) - _EPOCH_BEGAN) // timedelta(microseconds=1)
+
     def _micros(self, name: str, text: str) -> int | None:
         """Microseconds of epoch seconds or of a date, None for a stamp that says never. Raises RecordError."""
         if len(text) == 17 and text[10] == "." and text.isascii():
             digits = text[:10] + text[11:]
             if digits.isdigit():
                 return int(digits)
-        if not text:
+        if not text or text.startswith(_ZERO_DATE):
             return None
         if _EPOCH.fullmatch(text) and text.isascii():
             whole, _, fraction = text.partition(".")
@@ -229,7 +262,7 @@ class RowReader:
             raise RecordError(f"{name} is {shortened(text)!r}; a date or epoch seconds expected") from None
         if micros < 0:
             raise RecordError(f"{name} is before 1970")
-        return micros
+        return micros or None
 
 
 def _quoted_cel_row(record: bytes) -> Read | None:

@@ -11,7 +11,7 @@ from msgspec import Meta
 from callhouse.model.instant import time_zone
 from callhouse.model.record import Part
 from callhouse.sources import LineSplitter, ReadRecord, Source
-from callhouse.sources.freeswitch.document import is_document, read_document
+from callhouse.sources.freeswitch.document import BYTE_ORDER_MARK, is_document, legible, read_document
 from callhouse.sources.freeswitch.leg import part
 from callhouse.sources.freeswitch.rows import EXAMPLE, Template
 
@@ -39,7 +39,7 @@ def _read(record: bytes, max_depth: int, *, template: Template, zone: tzinfo) ->
     """One leg, from any of the modules. Raises RecordError."""
     if is_document(record):
         return part(read_document(record, max_depth), zone, whole=True)
-    variables = template.variables(record.decode(errors="replace"))
+    variables = template.variables(legible(record.removeprefix(BYTE_ORDER_MARK)))
     return part({"variables": variables}, zone, whole=False)
 
 

@@ -101,7 +101,7 @@ def code_of(name: str, q850: str) -> tuple[str | None, CauseScheme | None]:
         return str(_SIP[name]), "sip"
     if name in _Q850:
         return str(_Q850[name]), "q850"
-    return (q850, "q850") if q850 else (None, None)
+    return (q850, "q850") if q850 not in {"", "0"} else (None, None)
 
 
 def ended_by(disposition: str, cause: str, *, remote: str, bridged: bool, far_end_answered_no: bool) -> str | None:

@@ -8,7 +8,7 @@ import base64
 import binascii
 import re
 from typing import Any
-from urllib.parse import unquote, unquote_to_bytes
+from urllib.parse import unquote_to_bytes
 from xml.parsers import expat
 
 from lxml import etree
@@ -19,7 +19,7 @@ from callhouse.sources import json_object
 FIELD = b"cdr="
 """The name of the only field of a form that FreeSWITCH posts."""
 
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _BAD_ENCODING = (
     "; mod_json_cdr with encode=true and encode-values=true writes JSON that cannot be read: set encode-values to "
     "false, or encode to false or base64, in json_cdr.conf.xml"
@@ -27,6 +27,7 @@ _BAD_ENCODING = (
 # The encoder of values replaces all of these, and no record is without them: its time stamps hold blanks.
 _LEFT_BY_NO_ENCODER = re.compile(r'[ "<>]')
 _NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
+_STRAY = re.compile("[\udc80-\udcff]")
 _ARRAY = "ARRAY::"
 _BETWEEN = "|:"
 
@@ -43,7 +44,7 @@ _NAMES = {"call-stats": "callStats"}
 
 def is_document(record: bytes) -> bool:
     """Whether *record* can be nothing but JSON or XML, bare or encoded."""
-    start = record[:64].removeprefix(_BYTE_ORDER_MARK).lstrip()
+    start = record[:64].removeprefix(BYTE_ORDER_MARK).lstrip()
     return start.startswith((b"{", b"<", FIELD)) or start[:3].upper() in {b"%7B", b"%3C"}
 
 
@@ -52,7 +53,7 @@ def read_document(record: bytes, max_depth: int) -> dict[str, Any]:
 
     Raises RecordError with a reason that tells the operator of the switch what to do.
     """
-    text = record.removeprefix(_BYTE_ORDER_MARK).strip().removeprefix(FIELD).lstrip()
+    text = record.removeprefix(BYTE_ORDER_MARK).strip().removeprefix(FIELD).lstrip()
     advice = ""
     if text[:1] == b"%":
         text, advice = unquote_to_bytes(text).strip(), _BAD_ENCODING
@@ -81,12 +82,12 @@ def _from_base64(text: bytes) -> bytes:
 
 
 def _from_json(text: bytes, max_depth: int) -> dict[str, Any]:
-    try:
-        text.decode()
-    except UnicodeDecodeError:
-        # A caller's name in Latin-1, for instance; the switch hands on what it was sent.
-        text = text.decode(errors="replace").encode()
-    return json_object(text, max_depth)
+    return json_object(legible(text).encode(), max_depth)
+
+
+def legible(text: bytes) -> str:
+    """*text* as UTF-8, but for bytes that are none, which are read as Latin-1: a switch hands on what a caller sent."""
+    return _STRAY.sub(lambda stray: chr(ord(stray[0]) - 0xDC00), text.decode(errors="surrogateescape"))
 
 
 def _has_plain_text(variables: dict[str, Any]) -> bool:
@@ -100,7 +101,7 @@ def _plain(variables: dict[str, Any], *, encoded: bool) -> dict[str, Any]:
         if not isinstance(value, str):
             return value
         # Never unquote_plus: a plus is a plus here.
-        text = unquote(value) if encoded else value
+        text = legible(unquote_to_bytes(value)) if encoded and "%" in value else value
         return text.removeprefix(_ARRAY).split(_BETWEEN) if text.startswith(_ARRAY) else text
 
     return {name: plain(value) for name, value in variables.items()}
@@ -111,6 +112,8 @@ def _from_xml(text: bytes, max_depth: int) -> dict[str, Any]:
         raise RecordError("is XML that is cut off: it does not end in </cdr>")
     if b"<!" in text:
         raise RecordError("is XML with declarations, which mod_xml_cdr never writes")
+    if text.count(b"</cdr>") > 1:
+        raise RecordError("is more than one document of XML; send each by itself")
     builder = _Builder(max_depth)
     try:
         _parse(text, builder)
@@ -134,12 +137,12 @@ def _parse(text: bytes, builder: "_Builder") -> None:
 
 def _recover(text: bytes, builder: "_Builder", reason: str) -> None:
     """Read what is no XML at all: names that no element may have, bytes that are no text."""
-    legible = _NOT_XML.sub("\ufffd", text.decode(errors="replace")).encode()
+    readable = _NOT_XML.sub("\ufffd", legible(text)).encode()
     parser = etree.XMLParser(
         recover=True, resolve_entities=False, no_network=True, remove_comments=True, remove_pis=True, encoding="utf-8"
     )
     try:
-        root = etree.fromstring(legible, parser)
+        root = etree.fromstring(readable, parser)
     except etree.XMLSyntaxError:
         root = None
     if root is None:

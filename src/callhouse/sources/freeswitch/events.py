@@ -8,8 +8,12 @@ from typing import Any, Protocol
 from callhouse.model.event import Event, EventClass
 from callhouse.model.instant import MAX_SECONDS, SECOND
 
+_PROMPTS = (
+    *("playback", "loop_playback", "endless_playback", "play_and_get_digits", "play_and_detect_speech", "read"),
+    *("say", "speak", "phrase", "ivr", "gentones"),
+)
 _CLASSES: dict[str, EventClass] = {
-    **dict.fromkeys(("playback", "play_and_get_digits", "read", "say", "speak", "phrase", "ivr", "gentones"), "prompt"),
+    **dict.fromkeys(_PROMPTS, "prompt"),
     **dict.fromkeys(("set", "export", "unset", "hash", "sleep"), "debug"),
 }
 _LEVELS: dict[str, EventClass] = {
@@ -18,6 +22,9 @@ _LEVELS: dict[str, EventClass] = {
 }
 _RESULT_ARGUMENT = {"play_and_get_digits": 8, "read": 4}
 """Which argument, from 1, names the variable that takes what the caller pressed."""
+
+_RESULT_VARIABLE = {"play_and_detect_speech": "detect_speech_result"}
+"""The variable that an application always has its result in."""
 
 _ARGUMENT = re.compile(r"'[^']*'|\S+")
 _PAIR = re.compile(r"(?:^|\s)([A-Za-z_][\w.-]*)=(\S*)")
@@ -72,7 +79,7 @@ class _Step:
         self.arguments = _text(application.get("app_data"))
         self.stamp = _text(application.get("app_stamp"))
         self.class_: EventClass = _CLASSES.get(self.name, "info")
-        self.variable = ""
+        self.variable = _RESULT_VARIABLE.get(self.name, "")
         self.data: dict[str, Any] = {}
         if self.name == "log":
             self._read_log()

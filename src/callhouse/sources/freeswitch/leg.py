@@ -1,5 +1,6 @@
 """The record of a leg, in the shape of document.py → Call."""
 
+import re
 from collections.abc import Mapping
 from datetime import datetime, tzinfo
 from itertools import islice
@@ -13,6 +14,7 @@ from callhouse.sources import MAX_ID
 from callhouse.sources.freeswitch import causes
 from callhouse.sources.freeswitch.events import events_of
 
+_SECOND_HALF = re.compile(r"loopback/.*-b", re.DOTALL)
 _MAX_STEPS = 100
 """Transfers of one leg that are looked at."""
 
@@ -85,6 +87,7 @@ def part(document: dict[str, Any], zone: tzinfo, *, whole: bool) -> Part:
         hangup_source=_hangup_source(variables, cause, inbound=inbound),
         source_ip=_first(variables["sip_network_ip"], variables["network_addr"]),
         channel=_first(variables["channel_name"], *texts(caller.get("chan_name"))),
+        conference_uuid=_first(variables["conference_uuid"]),
         sip_call_id=_first(variables["sip_call_id"]),
         extra=rest if whole else {"cdr_csv": document["variables"]},
     )
@@ -133,7 +136,10 @@ def _instant(variables: Variables, name: str, profile_time: Any, zone: tzinfo) -
 def _parent(variables: Variables, caller: Mapping[str, Any]) -> str | None:
     originators = _members(_mapping(caller.get("originator")).get("originator_caller_profiles"))
     named = [text for originator in originators[:1] for text in texts(_mapping(originator).get("uuid"))]
-    return _first(variables["originator"], variables["originating_leg_uuid"], *named)
+    found = _first(variables["originator"], variables["originating_leg_uuid"], *named)
+    # The second half of a loopback channel is the one that enters the dialplan; nobody else called there.
+    is_second_half = variables["loopback_leg"] == "B" or _SECOND_HALF.fullmatch(variables["channel_name"])
+    return found or (_first(variables["other_loopback_leg_uuid"]) if is_second_half else None)
 
 
 def _is_inbound(document: Mapping[str, Any], variables: Variables) -> bool:

@@ -2,12 +2,11 @@
 
 Both hold text alone, and the empty one stands for what is not known. Which member or column means what is decided by
 ``cdr_extra`` and ``db_extra`` in the operator's kamailio.cfg; the defaults of the options are the names that the
-configuration in docs/sources/kamailio.md gives them.
+configuration in docs/sources/kamailio.md gives them. All that has one Call-ID is joined (join.py).
 """
 
 import csv
 import functools
-import hashlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, tzinfo
@@ -19,19 +18,16 @@ from msgspec import Meta
 
 from callhouse.errors import RecordError, shortened
 from callhouse.model.call import DIRECTIONS, Call, CauseScheme, Direction
-from callhouse.model.event import Event, EventClass
-from callhouse.model.instant import MAX_SECONDS, SECOND, time_zone
-from callhouse.model.record import Part
-from callhouse.sources import MAX_HEADER, MAX_ID, Cut, LineSplitter, ReadRecord, Source, json_object
+from callhouse.model.instant import MAX_SECONDS, SECOND, parse_duration, time_zone
+from callhouse.model.record import Fragment
+from callhouse.sources import MAX_HEADER, Cut, LineSplitter, ReadRecord, Silence, Source, json_object
+from callhouse.sources.kamailio.join import AccRow, Attempt, Lost, encode, events_of, join, session_of
 
 _SECONDS = re.compile(r"\d{1,11}(\.\d{1,9})?", re.ASCII)
 _Q850 = re.compile(r"Q\.850\s*;[^,]*?\bcause=(\d{1,3})\b", re.ASCII | re.IGNORECASE)
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
-_NOT_A_FAILURE = {"487"}
-"""Who gives up before anybody answers makes no error."""
-
-_TRIED_AGAIN = {*map(str, range(300, 400)), "401", "407", "413", "415", "416", "420", "421", "422", "494"}
-"""Answers after which the caller's agent tries again, better, with the same Call-ID (RFC 3261, 8.1.3.4 and 8.1.3.5)."""
+_NULLS = {"\\N", "NULL"}
+"""What databases write into an export for a value that there is none of."""
 
 MAX_REASON = 1_000
 """Characters of a Reason header that are looked at."""
@@ -69,6 +65,9 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
     acc_src: Annotated[str, Meta(description="Column of acc rows with the caller's number.")] = "src_user"
     acc_dest: Annotated[str, Meta(description="Column of acc rows with the number as dialled.")] = "dst_ouser"
     timezone: Annotated[str, Meta(description="Time zone of times without one, as acc writes them.")] = "UTC"
+    lost_after: Annotated[
+        str, Meta(description="A call in acc's rows whose BYE has not come for so long is over, its end unknown.")
+    ] = "12h"
 
 
 def readers(options: Options) -> Mapping[str, ReadRecord]:
@@ -76,7 +75,17 @@ def readers(options: Options) -> Mapping[str, ReadRecord]:
     zone = time_zone(options.timezone)
     if not {"callid", "method", "time"} <= set(options.acc_columns.split(",")):
         raise ValueError("acc_columns must name callid, method and time")
+    silence(options)
     return {"kamailio": functools.partial(_read, options=options, zone=zone)}
+
+
+def silence(options: Options) -> Silence | None:
+    """After how long a call that has no BYE is over. Raises ValueError."""
+    try:
+        limit = parse_duration(options.lost_after)
+    except ValueError as error:
+        raise ValueError(f"lost_after: {error}") from None
+    return None if limit is None else Silence("kamailio", limit, Fragment(group="", content=encode(Lost()), join=join))
 
 
 class Splitter:
@@ -106,12 +115,23 @@ def _is_header(row: bytes) -> bool:
     return {b"callid", b"method"} <= names or {b"start_time", b"end_time"} <= names
 
 
-def _read(record: bytes, max_depth: int, *, options: Options, zone: tzinfo) -> Part:
+def _read(record: bytes, max_depth: int, *, options: Options, zone: tzinfo) -> Fragment:
     """One call, or what one row says of it. Raises RecordError."""
+    told: Attempt | AccRow
     if record[:1] == b"{":
-        return _Record(json_object(record, max_depth), options, zone).part()
-    row = _row(record.decode(errors="replace"), options)
-    return _acc_part(row, options, zone) if "method" in row else _Record(row, options, zone).part()
+        told = _Record(json_object(record, max_depth), options, zone).attempt()
+    else:
+        row = _row(_text(record), options)
+        told = _acc_row(row, options, zone) if "method" in row else _Record(row, options, zone).attempt()
+    return Fragment(group=told.call.session_id, content=encode(told), join=join)
+
+
+def _text(record: bytes) -> str:
+    try:
+        return record.decode()
+    except UnicodeDecodeError:
+        # A database may hand on a name in the bytes in which it came.
+        return record.decode("latin-1")
 
 
 def _row(text: str, options: Options) -> dict[str, Any]:
@@ -122,12 +142,15 @@ def _row(text: str, options: Options) -> dict[str, Any]:
             f"is neither a JSON object nor a row of {len(names)} columns: {len(values)}; let the export begin with a "
             "line of column names, or set sources.kamailio.acc_columns"
         )
-    return dict(zip((name.strip().lower() for name in names), values, strict=True))
+    known = ("" if value in _NULLS else value for value in values)
+    return dict(zip((name.strip().lower() for name in names), known, strict=True))
 
 
 def _cells(line: str) -> list[str]:
+    """The cells of a line, between commas, or where it has none between tabs or semicolons."""
+    between = next((mark for mark in ",\t;" if mark in line), ",")
     try:
-        [cells] = csv.reader([line.replace("\0", "\ufffd")])
+        [cells] = csv.reader([line.replace("\0", "\ufffd")], delimiter=between)
     except (csv.Error, ValueError) as error:
         raise RecordError(f"is no row of CSV: {error}") from None
     return cells
@@ -148,7 +171,7 @@ class _Record:
             value = str(value)
         return value.replace("\0", "\ufffd") if isinstance(value, str) else ""
 
-    def part(self) -> Part:
+    def attempt(self) -> Attempt:
         call_id = self["call_id"]
         if not call_id:
             name = self._options.call_id
@@ -161,14 +184,12 @@ class _Record:
         if end is None:
             raise RecordError(f"has neither {self._options.final_time} nor {self._options.end_time}")
         end = max(start, end)
-        answer = self._instant("answer_time")
-        if answer is not None:
-            answer = min(max(start, answer), end)
+        answer = self._answer(start, end)
         talk = 0 if answer is None else end - answer
         code, scheme = self._cause(answered=answer is not None)
         call = Call(
-            session_id=session_of(call_id, self["start_time"] if self["sip_code"] in _TRIED_AGAIN else ""),
-            direction=self._direction(),
+            session_id=session_of(call_id),
+            direction=_direction(self["direction"]),
             src=self["src"] or None,
             dest=self["dest"] or None,
             start=start,
@@ -184,16 +205,23 @@ class _Record:
             sip_call_id=call_id,
             extra=dict(self._members),
         )
-        return Part(session_id=call.session_id, call=call, events=self._events(start, answer, end))
+        ring, name = self._instant("ring_time"), _display_name(self["src_name"])
+        events = events_of(call, self["sip_code"], ring=ring, name=name, reason=self["reason"])
+        return Attempt(self["sip_code"], call, events)
+
+    def _answer(self, start: int, end: int) -> int | None:
+        """When the call was answered. Where a record says that it was, but not when, it counts from its start."""
+        if (answer := self._instant("answer_time")) is not None:
+            return min(max(start, answer), end)
+        if code := self["sip_code"]:
+            return start if code.startswith("2") else None
+        # Without both, its length tells: acc gives one to what was answered alone.
+        return start if self._options.answer_time not in self._members and end > start else None
 
     def _instant(self, meaning: str) -> int | None:
+        """The instant of that *meaning*; zero stands for one that never was, as an empty text does."""
         text = self[meaning]
-        return _instant(getattr(self._options, meaning), text, self._zone) if text else None
-
-    def _direction(self) -> Direction | None:
-        """What the configuration says, unless it has words of its own, which stay with the rest."""
-        said = self["direction"].lower()
-        return said if said in DIRECTIONS else None
+        return (_instant(getattr(self._options, meaning), text, self._zone) or None) if text else None
 
     def _cause(self, *, answered: bool) -> tuple[str | None, CauseScheme | None]:
         if cause := _Q850.search(self["reason"][:MAX_REASON]):
@@ -202,74 +230,39 @@ class _Record:
             return "16", "q850"
         return (self["sip_code"], "sip") if self["sip_code"] else (None, None)
 
-    def _events(self, start: int, answer: int | None, end: int) -> tuple[Event, ...]:
-        """What can be told of a call that no application handled: two to four steps."""
-        caller, name = self["src"], _display_name(self["src_name"])
-        code, reason, side = self["sip_code"], self["sip_reason"], self["hangup_side"] or "switch"
-        failed = answer is None and code >= "4" and code not in _NOT_A_FAILURE
-        steps: list[tuple[int | None, EventClass, str, dict[str, Any]]] = [
-            (start, "info", f"INVITE from {caller} to {self['dest']}", {"name": name, "module_type": "invite"}),
-            (self._instant("ring_time"), "info", "Ringing", {"module_type": "ring"}),
-            (answer, "info", "Answered", {"module_type": "answer"}),
-            (
-                end,
-                "error" if failed else "event",
-                f"Ended by {side}" if answer is not None else " ".join(filter(None, (code, reason, f"({side})"))),
-                {"sip_code": code, "sip_reason": reason, "reason": self["reason"], "module_type": "hangup"},
-            ),
-        ]
-        return tuple(
-            Event(min(max(start, at), end), seq, class_, line, {**data, "result_variable": ""})
-            for seq, (at, class_, line, data) in enumerate(steps)
-            if at is not None
-        )
+
+def _direction(said: str) -> Direction | None:
+    """What the configuration says, unless it has words of its own, which stay with the rest."""
+    said = said.lower()
+    return said if said in DIRECTIONS else None
 
 
-def _acc_part(row: Mapping[str, str], options: Options, zone: tzinfo) -> Part:
-    """What one row of the tables acc or missed_calls says: the INVITE that the call began with, or its BYE.
+def _acc_row(row: Mapping[str, str], options: Options, zone: tzinfo) -> AccRow:
+    """A row of the tables acc or missed_calls. Raises RecordError.
 
-    The store joins them, in any order. acc writes a row when a transaction is over, so the row of an INVITE tells when
-    it was answered, and not when it came.
+    acc writes a row when a transaction is over: that of an INVITE tells when it was answered, and not when it came.
     """
     call_id, method = row.get("callid", ""), row["method"].upper()
     if not call_id or method not in {"INVITE", "BYE"}:
         raise RecordError("is no row of an INVITE or a BYE with a callid")
-    at = _instant("time", row.get("time", ""), zone)
-    session_id = session_of(call_id)
-    if method == "BYE":
-        ended = Call(session_id=session_id, sip_call_id=call_id, end=at, extra={"acc_bye": dict(row)})
-        return Part(session_id=session_id, call=ended)
-    code = row.get("sip_code", "")
-    answered = code.startswith("2")
-    if code in _TRIED_AGAIN:
-        session_id = session_of(call_id, row["time"])
-    began = Call(
-        session_id=session_id,
+    call = Call(
+        session_id=session_of(call_id),
+        direction=_direction(row.get(options.direction, "")),
         src=row.get(options.acc_src) or None,
         dest=row.get(options.acc_dest) or None,
-        start=at,
-        answer=at if answered else None,
-        end=None if answered else at,
         hangup_cause_name=row.get("sip_reason") or None,
-        hangup_original_code=("16" if answered else code) or None,
-        hangup_original_scheme=("q850" if answered else "sip") if code else None,
-        source_ip=row.get("src_ip") or None,
+        source_ip=row.get(options.source_ip) or None,
         sip_call_id=call_id,
-        extra={"acc_invite": dict(row)},
     )
-    return Part(session_id=session_id, call=began)
-
-
-def session_of(call_id: str, attempt: str = "") -> str:
-    """The session_id of a call: its Call-ID, which a sender may make longer than an id can be.
-
-    An *attempt* that only led to another one is a call of its own, lest the two be taken for one.
-    """
-    session_id = f"{call_id};{attempt}" if attempt else call_id
-    if len(session_id) <= MAX_ID:
-        return session_id
-    digest = hashlib.blake2b(session_id.encode(errors="replace"), digest_size=16).hexdigest()
-    return f"{call_id[: MAX_ID - len(digest) - 1]}~{digest}"
+    return AccRow(
+        time=_instant("time", row.get("time", ""), zone),
+        is_bye=method == "BYE",
+        code=row.get("sip_code", ""),
+        from_tag=row.get("from_tag", ""),
+        to_tag=row.get("to_tag", ""),
+        call=call,
+        columns=dict(row),
+    )
 
 
 def _instant(name: str, text: str, zone: tzinfo) -> int:
@@ -293,4 +286,11 @@ def _display_name(text: str) -> str:
     return text
 
 
-plugin = Source(name="kamailio", readers=readers(Options()), splitter=Splitter, options=Options(), configure=readers)
+plugin = Source(
+    name="kamailio",
+    readers=readers(Options()),
+    splitter=Splitter,
+    options=Options(),
+    configure=readers,
+    silence=silence,
+)
