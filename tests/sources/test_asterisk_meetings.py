@@ -9,8 +9,9 @@ import random
 import pytest
 
 from conftest import KEEP_ALL
+from serving import wait_until
 from sources.asterisk_rows import calls, cdr, cel, ended, joined
-from sources.switch_calls import post, stored_calls, until
+from sources.switch_calls import post, stored_calls
 
 START = 1_795_000_000_000
 ANN, BOB = "PJSIP/trunk-00000001", "PJSIP/trunk-00000002"
@@ -116,7 +117,7 @@ def test_a_guess_at_the_end_of_who_met_another_call_makes_way_for_what_is_told(o
     # The upkeep of a server that starts does not wait for its next round.
     server.stop()
     server.start()
-    until(lambda: stored_calls(server, one)["b.1"]["ended"], "the call is not closed")
+    wait_until(lambda: stored_calls(server, one)["b.1"]["ended"], "the call is not closed")
     [guess] = stored_calls(server, one).values()
     assert (guess["hangup_cause_name"], guess["ended"]) == ("Unknown", START + 10_290)
     post(server, one, "asterisk", b"\n".join([*ANNS, *MET]))

@@ -105,7 +105,8 @@ class LineSplitter:
         if self._has_documents is None:
             self._has_documents = self._begins_document(line)
         if not self._has_documents:
-            return ((number, line.strip()),)
+            # Tabs stay: they are columns that are empty.
+            return ((number, line.strip(b" \r\n")),)
         if line[:1] == b"{" and is_json(line):
             return (*self.rest(), (number, line.strip()))
         done: Iterable[Cut] = ()

@@ -14,7 +14,8 @@ from callhouse.model.instant import parse_duration, time_zone
 from callhouse.model.record import Fragment, Join
 from callhouse.sources import ReadRecord, Silence, Source
 from callhouse.sources.asterisk import columns
-from callhouse.sources.asterisk.join import Contexts, join
+from callhouse.sources.asterisk.dialplan import Contexts
+from callhouse.sources.asterisk.join import join
 from callhouse.sources.asterisk.rows import Lost, RowReader, encode_row
 from callhouse.sources.asterisk.split import Splitter
 

@@ -23,6 +23,7 @@ from callhouse.model.record import Fragment
 from callhouse.sources import MAX_HEADER, Cut, LineSplitter, ReadRecord, Silence, Source, json_object
 from callhouse.sources.kamailio.join import AccRow, Attempt, Lost, encode, events_of, join, session_of
 
+_BETWEEN_NAMES = re.compile(rb"[,;\t]")
 _SECONDS = re.compile(r"\d{1,11}(\.\d{1,9})?", re.ASCII)
 _Q850 = re.compile(r"Q\.850\s*;[^,]*?\bcause=(\d{1,3})\b", re.ASCII | re.IGNORECASE)
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
@@ -111,7 +112,7 @@ class Splitter:
 def _is_header(row: bytes) -> bool:
     if len(row) > MAX_HEADER:
         return False
-    names = set(row.replace(b'"', b"").lower().split(b","))
+    names = set(_BETWEEN_NAMES.split(row.replace(b'"', b"").lower()))
     return {b"callid", b"method"} <= names or {b"start_time", b"end_time"} <= names
 
 
