@@ -7,10 +7,12 @@ import subprocess
 import textwrap
 from pathlib import Path
 
+import apsw
 import pytest
 
+from callhouse.store.sqlite import FILE_NAME
 from live.sip_calls import FAR_ENDS, SIPP, Scenario, call_all, check_all, eventually, free_port, sipp
-from sources.switch_calls import post
+from serving import COMMAND
 
 PREFIX = os.environ.get("CALLHOUSE_TEST_ASTERISK")
 
@@ -106,12 +108,14 @@ def test_every_call_is_told_by_cdr_and_cel_together(own_server, here, processes)
 
     written = [here / f"log/{kind}-custom/callhouse.csv" for kind in ("cel", "cdr")]
 
+    follow = [*COMMAND, "import", "asterisk", *written, "--follow", "--account", str(login.id), "--data", server.data]
+    processes(follow, here)
+
     def arrived():
-        """Whether everything that Asterisk has written so far, sent anew, tells the end of every call."""
+        """Whether Asterisk has written the end of every call, and all that it has written was imported."""
         rows = b"".join(file.read_bytes() for file in written if file.exists())
-        if rows:
-            post(server, login, "asterisk", rows, "text/csv")
-        return rows.count(b"LINKEDID_END") >= 2 * len(SCENARIOS)
+        is_told = rows.count(b"LINKEDID_END") >= 2 * len(SCENARIOS)
+        return is_told and imported_bytes(server) == len(rows)
 
     eventually(arrived)
     logs = check_all(server, login, SCENARIOS, callers)
@@ -120,6 +124,14 @@ def test_every_call_is_told_by_cdr_and_cel_together(own_server, here, processes)
     assert account[:4] == ["Playing welcome", "Playing menu", "Digit 2", "IVR_MENU(choice=2)"]
     assert account[4:] == ["Playing enter-account", *(f"Digit {digit}" for digit in "4711"), *account[-2:]]
     assert account[-2:] == ["Playing goodbye", "Hung up, cause 16"]
+
+
+def imported_bytes(server):
+    """How much of all files was imported."""
+    connection = apsw.Connection(str(server.data / FILE_NAME), flags=apsw.SQLITE_OPEN_READONLY)
+    [(size,)] = connection.execute("SELECT coalesce(sum(size), 0) FROM imports")
+    connection.close()
+    return size
 
 
 def told(log):
