@@ -130,7 +130,8 @@ def create_app(settings: Settings, announce: Callable[[], Coroutine[Any, Any, No
 
     def render_error(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
         if not isinstance(error, RequestError | Busy | HTTPException):
-            log.error("request.failed", path=request.scope["path"], exc_info=error)
+            account = request.scope.get("callhouse.account")
+            log.error("request.failed", path=request.scope["path"], account=account, exc_info=error)
         if isinstance(error, MethodNotAllowedException) and error.headers:
             allowed = [method for method in error.headers["allow"].split(", ") if method != "OPTIONS"]
             error.headers["allow"] = ", ".join(sorted(allowed))

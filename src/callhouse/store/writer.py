@@ -482,7 +482,7 @@ class BatchWriter:
                     "received": self._now,
                     "source": record.source,
                     "reason": outcome.refusal,
-                    "digest": hashlib.blake2b(record.raw, digest_size=16, person=record.source.encode()[:16]).digest(),
+                    "digest": quarantine.digest_of(record.source, record.raw),
                     **quarantine.columns_of(record.raw),
                 }
                 for record, outcome in zip(records, outcomes, strict=True)
