@@ -56,7 +56,10 @@ def test_the_server_works_as_no_root_and_with_no_more_than_the_service_allows(tm
         for path in (f"/api/all_logs/1/{now_seconds}", "/metrics", "/readyz", "/docs", "/openapi.json"):
             assert get(server, login, path).status_code == 200
         # The slow hash has threads of its own.
-        assert server.client.get(f"/ws/calls/sessions/{now_seconds - 3600}/{now_seconds}", auth=login.dev).status_code == 200
+        assert (
+            server.client.get(f"/ws/calls/sessions/{now_seconds - 3600}/{now_seconds}", auth=login.dev).status_code
+            == 200
+        )
         assert server.stop() == 0
     assert check_store(data, lambda *_: None).findings == []
 
