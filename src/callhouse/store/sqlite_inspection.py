@@ -1,5 +1,6 @@
 """Looking into a SQLite file that may be damaged."""
 
+import os
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -67,6 +68,12 @@ def _without_repeats(lines: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(_MISSING.sub(r"rows are missing from index \1", line) for line in lines))
 
 
+def _cannot_change(path: Path) -> bool:
+    """Whether the file is whole by itself, on a file system that nobody can write to."""
+    wal = path.with_name(f"{path.name}-wal")
+    return bool(os.statvfs(path).f_flag & os.ST_RDONLY) and not (wal.exists() and wal.stat().st_size)
+
+
 @contextmanager
 def inspected(path: Path, *, in_use: bool) -> Iterator[SQLiteInspection]:
     """A snapshot of the file at *path*; *in_use* says whether others may be writing to it.
@@ -76,6 +83,7 @@ def inspected(path: Path, *, in_use: bool) -> Iterator[SQLiteInspection]:
     connection = None
     try:
         # One that nobody uses is read as it lies, so that nothing is made beside it.
+        in_use = in_use and not _cannot_change(path)
         uri = f"file:{quote(str(path.absolute()))}" + ("?mode=rw" if in_use else "?mode=ro&immutable=1")
         connection = apsw.Connection(uri, flags=apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_URI)
         connection.set_busy_timeout(30_000)
