@@ -170,6 +170,27 @@ def backup(tmp_path_factory):
     return directory / "backup.db"
 
 
+def test_a_backup_that_is_given_up_leaves_nothing(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(sqlite_copy, "STEP_PAGES", 1)
+
+    async def work():
+        store = await open_store(data, retention=Retention(), clock=lambda: 1)
+        loop, steps = asyncio.get_running_loop(), []
+
+        def give_up(step, done, total):
+            steps.append(step)
+            loop.call_soon_threadsafe(task.cancel)
+
+        task = asyncio.create_task(store.backup(tmp_path / "a.db", give_up, force=False))
+        await asyncio.wait([task])
+        await store.close()
+        assert task.cancelled()
+        assert set(steps) == {"Copying"}
+
+    asyncio.run(work())
+    assert list(tmp_path.iterdir()) == []
+
+
 class TestFile:
     def test_only_its_owner_may_read_it_and_nothing_else_is_left(self, data, tmp_path):
         callhouse("backup", tmp_path / "a.db", data=data)

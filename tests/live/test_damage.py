@@ -6,6 +6,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import apsw
 import httpx
 import pytest
 
@@ -148,6 +149,19 @@ def test_a_sender_whose_call_lies_on_a_lost_page_costs_no_other_sender_of_the_sa
         statuses = {future.result(SECONDS).status_code for future in hit}
         assert statuses == {200, 503}
         assert {future.result(SECONDS).status_code for future in others} == {200}
+
+
+def test_what_has_expired_is_removed_for_every_account_but_the_one_that_is_hit(copy):
+    data, a, b = copy
+    spoil(data, leaves(data, "logs")[0])
+    with Server(data, "retention.details=1h") as server:
+        db = apsw.Connection(str(data / FILE_NAME))
+        deadline = time.monotonic() + SECONDS
+        while left := db.execute("SELECT count(*) FROM logs WHERE account_id = ?", (b.id,)).get:
+            assert time.monotonic() < deadline, f"{left} logs of the account that is whole are left"
+            time.sleep(0.05)
+        db.close()
+        assert f'"account":{a.id},"error":"database disk image is malformed' in server.log.read_text()
 
 
 def test_a_server_does_not_start_on_a_file_without_its_header_and_says_what_to_do(copy):
