@@ -219,7 +219,7 @@ def test_the_command_prints_a_line_for_each_finding_and_ends_with_status_1(data)
     line, summary = done.stdout.splitlines()
     assert line.startswith("log_words (account 1, session s0016): a search")
     assert "restore the newest backup" in line
-    assert summary.startswith("1 findings; looked at")
+    assert summary.startswith("1 finding; looked at")
     told = callhouse("check", "--json", data=data, check=False)
     body = json.loads(told.stdout)
     assert (told.returncode, body["ok"], body["findings"][0]["session_id"]) == (1, False, "s0016")

@@ -49,7 +49,8 @@ def _print(report: Report) -> None:
     for finding in report.findings:
         sys.stdout.write(f"{_line(finding)}\n")
     looked_at = ", ".join(f"{rows:,} {table}" for table, rows in report.checked.items())
-    what = f"{len(report.findings):,} findings" if report.findings else "Nothing is wrong"
+    found = len(report.findings)
+    what = f"{found:,} finding{'' if found == 1 else 's'}" if found else "Nothing is wrong"
     out.print(f"{what}; looked at {looked_at or 'nothing'}.", soft_wrap=True, highlight=False)
 
 

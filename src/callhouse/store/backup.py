@@ -3,6 +3,7 @@
 A backup appears under its name when it is whole, looked through and on disk, and not before.
 """
 
+import asyncio
 import os
 import tempfile
 from collections.abc import Iterator
@@ -35,7 +36,7 @@ async def make(engine: Engine, target: Path, now: int, *, force: bool, on_progre
     try:
         with _part_of(target.parent, target.name) as part:
             await engine.backup(part, on_progress)
-            _verify(part, on_progress)
+            await asyncio.to_thread(_verify, part, on_progress)
             _put(part, target, force=force)
         flush(target.parent)
     except StoreDamaged as error:

@@ -193,6 +193,7 @@ class Check:
         unread: set[int] = set()
         logged: set[int] = set()
         texts: dict[int, str] = {}
+        size = 0
         for call_id in ids(self._inspection, "logs", "call_id", first, last):
             if isinstance(call_id, Unreadable):
                 unread.update(range(call_id.first, call_id.last + 1))
@@ -203,9 +204,10 @@ class Check:
                 unread.add(call_id)
             else:
                 texts[call_id] = text
-            if sum(map(len, texts.values())) > TEXT_CHARACTERS:
+                size += len(text)
+            if size > TEXT_CHARACTERS:
                 self._words(first, call_id, texts, calls, unread)
-                first, texts = call_id + 1, {}
+                first, texts, size = call_id + 1, {}, 0
         self._words(first, last, texts, calls, unread)
         for call_id, (_, account_id, session_id, *_, events, _) in calls.items():
             if events and call_id not in logged:
