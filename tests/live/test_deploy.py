@@ -44,8 +44,11 @@ def test_the_server_works_as_no_root_and_with_no_more_than_the_service_allows(tm
     login = create_account(data, "a@example.com", "--login", "a")
     # To the server its user is another one; the files of these tests are still its own.
     as_another = ["unshare", "--user", "--map-user=1000", "--map-group=1000"] if os.geteuid() == 0 else []
-    command = [*as_another, sys.executable, str(ROOT / "tests" / "confined.py"), str(UNIT), *COMMAND]
-    with Server(data, command=command) as server:
+    confined = [*as_another, sys.executable, str(ROOT / "tests" / "confined.py"), str(UNIT)]
+    tried = subprocess.run([*confined, "true"], capture_output=True, text=True, check=False)
+    if tried.returncode:
+        pytest.skip(f"nothing can be confined here: {tried.stderr.strip()}")
+    with Server(data, command=[*confined, *COMMAND]) as server:
         status = Path(f"/proc/{server.process.pid}/status").read_text()
         assert "NoNewPrivs:\t1" in status
         assert "Seccomp:\t2" in status
