@@ -75,7 +75,7 @@ COMMANDS = list(leaves(typer.main.get_command(app)))
 
 def test_these_are_all_the_commands():
     assert {" ".join(path) for path in COMMANDS} == {
-        "demo", "serve", "config", "generate", "search",
+        "demo", "serve", "config", "generate", "search", "backup", "restore", "check",
         "accounts create", "accounts list", "accounts show", "accounts set", "accounts deactivate",
         "accounts activate", "accounts rotate", "accounts password",
         "quarantine list", "quarantine replay", "quarantine drop",
@@ -106,6 +106,8 @@ def test_the_version_is_printed():
         ("generate", "--account", "1"),
         ("generate", "--account", "1", "--calls", "0"),
         ("search", "--account", "1"),
+        ("backup",),
+        ("restore",),
         ("serve", "--port", "http"),
         ("serve", "--set", "retention.details"),
         ("quarantine", "drop", "--nonsense"),
@@ -855,6 +857,8 @@ READING = [
     ("quarantine", "replay", "--all"),
     ("quarantine", "drop", "--all"),
     ("search", "--account", "1", "word"),
+    ("backup", "/nowhere/backup.db"),
+    ("check",),
 ]
 
 

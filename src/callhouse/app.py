@@ -25,10 +25,11 @@ from litestar.serialization import encode_json
 from callhouse import __version__, sources, wire
 from callhouse.auth import Authenticator
 from callhouse.discovery import discover
-from callhouse.errors import Busy, RequestError, StoreUnavailable
+from callhouse.errors import Busy, RequestError, StoreDamaged, StoreUnavailable
 from callhouse.ingest import reference as ingest_reference
 from callhouse.ingest import routes as ingest_routes
 from callhouse.ingest.pump import Pump
+from callhouse.model.account import Account
 from callhouse.observability import (
     EXPIRED_ROWS,
     FREE_BYTES,
@@ -130,7 +131,8 @@ def create_app(settings: Settings, announce: Callable[[], Coroutine[Any, Any, No
 
     def render_error(request: Request[Any, Any, Any], error: Exception) -> Response[Any]:
         if not isinstance(error, RequestError | Busy | HTTPException):
-            log.error("request.failed", path=request.scope["path"], exc_info=error)
+            account = request.scope.get("callhouse.account")
+            log.error("request.failed", path=request.scope["path"], account=account, exc_info=error)
         if isinstance(error, MethodNotAllowedException) and error.headers:
             allowed = [method for method in error.headers["allow"].split(", ") if method != "OPTIONS"]
             error.headers["allow"] = ", ".join(sorted(allowed))
@@ -192,8 +194,7 @@ async def keep_up(store: Store, silences: Sequence[Silence]) -> None:
                 while closed := await store.close_lost(silence.route, silence.row, store.clock() - silence.limit):
                     log.info("calls.closed_after_silence", source=silence.route, calls=closed)
             for account in await store.accounts.all():
-                while removed := await store.expire(account):
-                    EXPIRED_ROWS.inc(removed)
+                await _expire(store, account)
             while removed := await store.expire_quarantine():
                 EXPIRED_ROWS.inc(removed)
             if await store.train():
@@ -201,6 +202,15 @@ async def keep_up(store: Store, silences: Sequence[Silence]) -> None:
         except Exception:  # noqa: BLE001 — whatever it was, the next round may succeed
             log.exception("store.upkeep_failed")
         await asyncio.sleep(UPKEEP_SECONDS)
+
+
+async def _expire(store: Store, account: Account) -> None:
+    """Remove what *account* keeps no longer; where its rows are damaged, that keeps none of the others waiting."""
+    try:
+        while removed := await store.expire(account):
+            EXPIRED_ROWS.inc(removed)
+    except StoreDamaged as error:
+        log.error("store.upkeep_failed", account=account.id, error=str(error))
 
 
 class Health(msgspec.Struct):

@@ -13,6 +13,7 @@ CallhouseError
 ├── Busy                        the queue before the store is full; try again
 ├── StoreUnavailable            the store cannot be reached or written
 │   ├── StoreRefused            the database took exception to what was to be written
+│   ├── StoreDamaged            a part of the database is not as it was written
 │   └── NoStore                 there is no store where one was to be opened
 ├── RecordError                 one record that cannot be kept, with the reason
 ├── FileUnreadable              a file that cannot be imported, or not to its end
@@ -87,6 +88,10 @@ class StoreUnavailable(CallhouseError):
 
 class StoreRefused(StoreUnavailable):
     """The database works, but not with this: other writes may succeed."""
+
+
+class StoreDamaged(StoreUnavailable):
+    """A part of the database is not as it was written; what lies elsewhere can be read."""
 
 
 class NoStore(StoreUnavailable):

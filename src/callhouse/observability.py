@@ -3,7 +3,8 @@
 import sys
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any, Literal
+from contextlib import suppress
+from typing import Any, Literal, cast
 
 import msgspec
 import structlog
@@ -48,6 +49,21 @@ AUTH_FAILURES = Counter("callhouse_authentication_failures_total", "Requests wit
 log: structlog.stdlib.BoundLogger = structlog.get_logger("callhouse")
 
 
+class _Unfailing:
+    """*stream*, whose failures cost a line of the log and never a request: it may lie on the disk that is full."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, line: Any) -> None:
+        with suppress(OSError):
+            self._stream.write(line)
+
+    def flush(self) -> None:
+        with suppress(OSError):
+            self._stream.flush()
+
+
 def configure_logging(log_format: LogFormat, level: LogLevel) -> None:
     """Write log lines to standard error: JSON for machines, colours for a terminal; ``auto`` looks which it is."""
     console = log_format == "console" or (log_format == "auto" and sys.stderr.isatty())
@@ -59,7 +75,7 @@ def configure_logging(log_format: LogFormat, level: LogLevel) -> None:
             structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
             structlog.dev.ConsoleRenderer(),
         ]
-        factory: Any = structlog.PrintLoggerFactory(sys.stderr)
+        factory: Any = structlog.PrintLoggerFactory(cast("Any", _Unfailing(sys.stderr)))
     else:
         processors = [
             *shared,
@@ -67,7 +83,7 @@ def configure_logging(log_format: LogFormat, level: LogLevel) -> None:
             structlog.processors.format_exc_info,
             structlog.processors.JSONRenderer(serializer=_json),
         ]
-        factory = structlog.BytesLoggerFactory(sys.stderr.buffer)
+        factory = structlog.BytesLoggerFactory(cast("Any", _Unfailing(sys.stderr.buffer)))
     structlog.configure(
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(rank),

@@ -27,6 +27,8 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     port: int = 8080
     max_in_flight: int = 1_000
     trusted_proxies: str = ""
+    tls_cert: str = ""
+    tls_key: str = ""
 
 
 class StoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -75,6 +77,8 @@ HELP = {
     "server.port": "Port to listen on; 0 takes a free one.",
     "server.max_in_flight": "Requests answered at once; one more gets 429.",
     "server.trusted_proxies": "Addresses or networks of proxies, with commas; their `X-Forwarded-For` names a client.",
+    "server.tls_cert": "PEM file of the certificate and its chain; with `server.tls_key`, HTTPS alone.",
+    "server.tls_key": "PEM file of its private key, which is not encrypted.",
     "store.data": "Directory of the store; `serve` and `accounts create` make it.",
     "retention.details": "How long a call's log is kept, from the call's end.",
     "retention.sessions": "How long a call is kept for the DEV view, from its start.",

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from callhouse import __version__
-from callhouse.cli import accounts, demo, generate, importing, quarantine, search, serve
+from callhouse.cli import accounts, backup, check, demo, generate, importing, quarantine, search, serve
 from callhouse.cli.context import failing_clearly
 
 app = typer.Typer(
@@ -39,5 +39,8 @@ app.command()(failing_clearly(serve.config))
 app.command()(failing_clearly(generate.generate))
 app.command()(failing_clearly(search.search))
 app.command("import")(failing_clearly(importing.import_))
+app.command()(failing_clearly(backup.backup))
+app.command()(failing_clearly(backup.restore))
+app.command()(failing_clearly(check.check))
 app.add_typer(accounts.app, name="accounts")
 app.add_typer(quarantine.app, name="quarantine")

@@ -4,8 +4,8 @@ import asyncio
 import functools
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, ParamSpec, TypeVar
@@ -14,12 +14,15 @@ import msgspec
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import BarColumn, TaskProgressColumn, TextColumn
+from rich.progress import Progress as ProgressBar
 from rich.table import Column, Table
 
 from callhouse.app import now
 from callhouse.errors import CallhouseError, NoStore
 from callhouse.settings import InForce, Settings, load
 from callhouse.store import Store, open_store
+from callhouse.store.engine import Progress
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -99,14 +102,32 @@ async def opened(chosen: Settings, *, create: bool = False) -> AsyncIterator[Sto
             create=create,
         )
     except NoStore as error:
-        raise CallhouseError(
-            f"{error} Name another with --data or CALLHOUSE_STORE_DATA; `callhouse serve` and `callhouse accounts "
-            "create` make a store where there is none."
-        ) from None
+        raise no_store(error) from None
     try:
         yield store
     finally:
         await store.close()
+
+
+def no_store(error: NoStore) -> CallhouseError:
+    """*error* with what to do."""
+    return CallhouseError(
+        f"{error} Name another with --data or CALLHOUSE_STORE_DATA; `callhouse serve` and `callhouse accounts "
+        "create` make a store where there is none."
+    )
+
+
+@contextmanager
+def progress_bar() -> Iterator[Progress]:
+    """Something to tell a long command's progress to; it is shown on a terminal while the command runs."""
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
+    with ProgressBar(*columns, console=err, transient=True) as bar:
+        task = bar.add_task("", total=None)
+
+        def tell(step: str, done: int, total: int) -> None:
+            bar.update(task, description=step, completed=done, total=total)
+
+        yield tell
 
 
 def run(work: Coroutine[Any, Any, R]) -> R:

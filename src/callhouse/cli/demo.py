@@ -58,6 +58,8 @@ def demo(
     """
     with _until_interrupted(), _directory(data) as directory:
         in_force, _ = settings(config, directory, chosen)
+        if in_force.server.tls_cert or in_force.server.tls_key:
+            raise CallhouseError("The demo has no TLS; leave server.tls_cert and server.tls_key unset for it.")
         account, secrets, session_id = run(_prepare(in_force, calls))
         with _server(directory, host, _port(host, port), config, chosen or []) as address:
             _print_commands(address, account, secrets, session_id)

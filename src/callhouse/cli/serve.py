@@ -4,13 +4,15 @@ import asyncio
 import errno
 import functools
 import socket
+import ssl
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 import typer
 from granian import Granian
-from granian.constants import HTTPModes, Interfaces, Loops
+from granian.constants import HTTPModes, Interfaces, Loops, SSLProtocols
 from granian.utils.proxies import wrap_asgi_with_proxy_headers
 from rich.table import Column, Table
 
@@ -19,7 +21,7 @@ from callhouse.child import end_with_parent
 from callhouse.cli.context import Config, Data, Json, Set, opened, out, plain, print_json, run, settings
 from callhouse.errors import CallhouseError
 from callhouse.observability import configure_logging
-from callhouse.settings import InForce, Settings, document
+from callhouse.settings import InForce, ServerSettings, Settings, document
 
 MAX_CONNECTIONS = 10_000
 """Open connections, idle ones included; how many requests may be under way is a setting."""
@@ -34,6 +36,12 @@ def serve(
     data: Data = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")] = None,
+    tls_cert: Annotated[
+        str | None, typer.Option("--tls-cert", metavar="FILE", help="Certificate (PEM); with --tls-key, HTTPS alone.")
+    ] = None,
+    tls_key: Annotated[
+        str | None, typer.Option("--tls-key", metavar="FILE", help="Private key of the certificate (PEM).")
+    ] = None,
     config: Config = None,
     chosen: Set = None,
 ) -> None:
@@ -41,8 +49,17 @@ def serve(
 
     Example: `callhouse serve --data /var/lib/callhouse --port 8080 --set retention.details=30d`
     """
-    in_force, _ = settings(config, data, chosen, server__host=host, server__port=port)
+    in_force, _ = settings(
+        config,
+        data,
+        chosen,
+        server__host=host,
+        server__port=port,
+        server__tls_cert=tls_cert,
+        server__tls_key=tls_key,
+    )
     configure_logging(in_force.log.format, in_force.log.level)
+    certificate, key = _tls_files(in_force.server)
     run(_check(in_force))
     # The port stays ours until the server listens on it.
     with _reserved(in_force.server.host, in_force.server.port) as reservation:
@@ -59,6 +76,10 @@ def serve(
             log_enabled=False,
             backlog=2048,
             backpressure=MAX_CONNECTIONS,
+            ssl_cert=certificate,
+            ssl_key=key,
+            # Switches on systems of ten years ago know nothing newer.
+            ssl_protocol_min=SSLProtocols.tls12,
             respawn_failed_workers=True,
             workers_kill_timeout=STOP_SECONDS,
         )
@@ -70,7 +91,8 @@ def _application(in_force: Settings, port: int, _target: str) -> Any:
     end_with_parent()
     configure_logging(in_force.log.format, in_force.log.level)
     host = in_force.server.host
-    address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    scheme = "https" if in_force.server.tls_cert else "http"
+    address = f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
     async def announce() -> None:
         await _listening(host, port)
@@ -99,6 +121,31 @@ async def _check(in_force: Settings) -> None:
     """Fail here, with a clear message, rather than in the server's worker."""
     async with opened(in_force, create=True) as store:
         await store.probe()
+
+
+def _tls_files(server: ServerSettings) -> tuple[Path | None, Path | None]:
+    """The certificate and its key, or neither; files that are no such pair fail here, before anything listens."""
+    if bool(server.tls_cert) != bool(server.tls_key):
+        missing = "server.tls_key" if server.tls_cert else "server.tls_cert"
+        raise CallhouseError(f"TLS takes a certificate and its key; {missing} is not set.")
+    if not server.tls_cert:
+        return None, None
+    files = Path(server.tls_cert), Path(server.tls_key)
+    for name, file in zip(("certificate", "key"), files, strict=True):
+        try:
+            file.read_bytes()
+        except OSError as error:
+            raise CallhouseError(f"The TLS {name} {file} cannot be read: {error.strerror}.") from None
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(*files, password=_no_passphrase)
+    except ssl.SSLError as error:
+        reason = "the key is not that of the certificate" if error.reason == "KEY_VALUES_MISMATCH" else str(error)
+        raise CallhouseError(f"The TLS files {files[0]} and {files[1]} cannot be used: {reason}.") from None
+    return files
+
+
+def _no_passphrase() -> str:
+    raise CallhouseError("The TLS key is encrypted; give one without a passphrase that only the server may read.")
 
 
 def _reserved(host: str, port: int) -> socket.socket:

@@ -9,12 +9,12 @@ import msgspec
 from callhouse.model.account import Account, Retention
 from callhouse.model.record import Fragment, Outcome, Record
 from callhouse.observability import BATCH_SIZE
-from callhouse.store import expiry, fragments, imports, logs
+from callhouse.store import backup, expiry, fragments, imports, logs
 from callhouse.store.accounts import Accounts
 from callhouse.store.batcher import Batcher
 from callhouse.store.call_errors import CallErrors
 from callhouse.store.calls import Calls
-from callhouse.store.engine import Engine, Reader, Row, Transaction
+from callhouse.store.engine import Engine, Progress, Reader, Row, Transaction
 from callhouse.store.imports import Imports, Place
 from callhouse.store.logs import LogCodec
 from callhouse.store.quarantine import Quarantine
@@ -194,6 +194,10 @@ class Store:
 
         counted = await self._engine.read(work)
         return msgspec.structs.replace(counted, bytes=await self._engine.size(), free=await self._engine.free())
+
+    async def backup(self, target: Path, on_progress: Progress, *, force: bool) -> Path:
+        """Write a snapshot to *target* as callhouse.store.backup says, while others read and write."""
+        return await backup.make(self._engine, target, self.clock(), force=force, on_progress=on_progress)
 
     async def close(self) -> None:
         """Write what is waiting and let go of the database."""

@@ -4,11 +4,14 @@ Statements are written once, in the SQL that SQLite and PostgreSQL share, with p
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 Row = tuple[Any, ...]
 Parameters = Mapping[str, Any]
 T = TypeVar("T")
+Progress = Callable[[str, int, int], None]
+"""Told what is being done, how much of it is done, and of how much."""
 
 
 class Reader(Protocol):
@@ -39,6 +42,28 @@ class Transaction(Reader, Protocol):
         ...
 
 
+class Inspection(Reader, Protocol):
+    """A snapshot of a database that may be damaged: StoreDamaged is raised where it is, and all else can be read."""
+
+    def parts(self) -> list[str]:
+        """What faults can look into: the tables, and whatever else the database keeps."""
+        ...
+
+    def faults(self, part: str) -> list[str]:
+        """What the database itself finds wrong with *part*, its indexes and its references."""
+        ...
+
+    def last_id(self, table: str) -> int:
+        """No row of *table* has a higher id."""
+        ...
+
+    def misfiled(self, first: int, last: int, texts: Mapping[int, str]) -> set[int]:
+        """The ids from *first* to *last* under which the search index has not each word of the text that *texts* has
+        for the id, or has any where it has none.
+        """
+        ...
+
+
 class Engine(Protocol):
     """A database that holds the store. Every method raises StoreUnavailable when the database does not do its part."""
 
@@ -52,6 +77,13 @@ class Engine(Protocol):
 
     async def write(self, work: Callable[[Transaction], T]) -> T:
         """The result of *work* once all it wrote is committed and on disk; nothing is written if it raises."""
+        ...
+
+    async def backup(self, target: Path, on_progress: Progress) -> None:
+        """Copy all that is committed now to *target*, an empty file; it is on disk when this returns.
+
+        Others read and write meanwhile.
+        """
         ...
 
     async def size(self) -> int:

@@ -32,6 +32,16 @@ GroupKey = tuple[int, str, str]
 """Account, name and source."""
 
 
+def digest_of(row: bytes) -> bytes:
+    """What is kept of *row* for good."""
+    return hashlib.blake2b(row, digest_size=DIGEST_BYTES).digest()
+
+
+def digests_in(column: bytes) -> set[bytes]:
+    """The digests of a group's rows, as the store keeps them."""
+    return {column[at : at + DIGEST_BYTES] for at in range(0, len(column), DIGEST_BYTES)}
+
+
 class Group:
     """The rows of one group: those in the store, and those of a batch that are *new*, by their digests.
 
@@ -53,12 +63,12 @@ class Group:
 
     def load(self, digests: bytes, document: bytes | None) -> None:
         """Know the rows that the store has."""
-        self._known = {digests[at : at + DIGEST_BYTES] for at in range(0, len(digests), DIGEST_BYTES)}
+        self._known = digests_in(digests)
         self._rows = None if document is None else zstandard.decompress(document).split(b"\n")
 
     def add(self, content: bytes) -> bytes:
         """Take in a row, new or not; its digest."""
-        digest = hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest()
+        digest = digest_of(content)
         if digest not in self._known:
             self.new.setdefault(digest, content)
         return digest

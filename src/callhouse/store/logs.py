@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import msgspec
 import zstandard
 
+from callhouse.errors import StoreDamaged
 from callhouse.model import log as log_document
 from callhouse.store.engine import Reader, Transaction
 
@@ -53,11 +54,16 @@ class LogCodec:
         known: tuple[int, zstandard.ZstdCompressor] | None = getattr(self._local, "compressor", None)
         if known is None or known[0] != newest:
             dictionary = self._dictionaries.get(newest)
-            known = self._local.compressor = (newest, zstandard.ZstdCompressor(level=LEVEL, dict_data=dictionary))
+            # The checksum costs four bytes, and tells damage that would otherwise be read as another log.
+            compressor = zstandard.ZstdCompressor(level=LEVEL, dict_data=dictionary, write_checksum=True)
+            known = self._local.compressor = (newest, compressor)
         return newest, known[1].compress(document)
 
     def decompress(self, reader: Reader, number: int, blob: bytes) -> bytes:
-        """The document that compress was given; another process's dictionary is fetched through *reader*."""
+        """The document that compress was given; another process's dictionary is fetched through *reader*.
+
+        Raises StoreDamaged.
+        """
         known: dict[int, zstandard.ZstdDecompressor] | None = getattr(self._local, "decompressors", None)
         if known is None:
             known = self._local.decompressors = {}
@@ -67,7 +73,10 @@ class LogCodec:
                 self.load(reader)
             decompressor = zstandard.ZstdDecompressor(dict_data=self._dictionaries[number] if number else None)
             known[number] = decompressor
-        return decompressor.decompress(blob)
+        try:
+            return decompressor.decompress(blob)
+        except zstandard.ZstdError as error:
+            raise StoreDamaged(f"a log cannot be unpacked: {error}; `callhouse check` tells which") from error
 
 
 def train(reader: Reader, codec: LogCodec) -> bytes | None:

@@ -10,8 +10,9 @@ from typing import TypeVar
 
 import apsw
 
-from callhouse.errors import NoStore, StoreRefused, StoreUnavailable
-from callhouse.store.engine import Parameters, Reader, Row, Transaction
+from callhouse.errors import NoStore, StoreDamaged, StoreRefused, StoreUnavailable
+from callhouse.store import sqlite_copy
+from callhouse.store.engine import Parameters, Progress, Reader, Row, Transaction
 from callhouse.store.migrations import migrations
 
 T = TypeVar("T")
@@ -25,6 +26,8 @@ WRITER_CACHE_KIB = 128 * 1024
 
 LOOP_BUSY_MS = 1_000
 """How long a read on the event loop may wait for a lock, which readers need only while another process recovers."""
+
+_UNREADABLE = {apsw.SQLITE_IOERR_READ, apsw.SQLITE_IOERR_SHORT_READ, apsw.SQLITE_IOERR_CORRUPTFS}
 
 # synchronous=FULL: a commit is on disk before it returns. Checkpoints are rarer than SQLite's default of 1,000 pages
 # because random session ids dirty a page each, and a page that is dirtied often is better copied once.
@@ -94,7 +97,8 @@ class SQLite:
         except OSError as error:
             raise StoreUnavailable(f"The data directory {directory} cannot be used: {error.strerror}.") from error
         except apsw.Error as error:
-            raise StoreUnavailable(f"The store {self.path} cannot be opened: {error}.") from error
+            kind = type(failure(error))
+            raise kind(f"The store {self.path} cannot be opened: {error}.") from error
         self._reading = threading.local()
         self._readers = ThreadPoolExecutor(READING_THREADS, "store-read")
         self._writer = ThreadPoolExecutor(1, "store-write")
@@ -117,14 +121,14 @@ class SQLite:
         try:
             return self._open(cache_kib)
         except apsw.Error as error:
-            raise StoreUnavailable(str(error)) from error
+            raise failure(error) from error
 
     async def quick(self, work: Callable[[Reader], T]) -> T:
         # A few index look-ups cost less than the hop to another thread would.
         try:
             return work(self._loop_reader)
         except apsw.Error as error:
-            raise StoreUnavailable(str(error)) from error
+            raise failure(error) from error
 
     async def read(self, work: Callable[[Reader], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._readers, self._read, work)
@@ -142,6 +146,21 @@ class SQLite:
         if self._writing is None:
             self._writing = self._opened_or_unavailable(WRITER_CACHE_KIB)
         return _in_transaction(self._writing, "BEGIN IMMEDIATE", work)
+
+    async def backup(self, target: Path, on_progress: Progress) -> None:
+        stop = threading.Event()
+
+        def work() -> None:
+            try:
+                sqlite_copy.copy(self._open(READER_CACHE_KIB), target, on_progress, stop)
+            except (apsw.Error, OSError) as error:
+                raise failure(error) from error
+
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._readers, work)
+        finally:
+            # Who was waiting may have been cancelled; the thread would copy on.
+            stop.set()
 
     async def size(self) -> int:
         files = (self.path, self.path.with_name(FILE_NAME + "-wal"))
@@ -171,11 +190,18 @@ def _in_transaction(connection: apsw.Connection, begin: str, work: Callable[[SQL
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
-    except (apsw.ConstraintError, apsw.MismatchError, apsw.RangeError, apsw.SQLError, apsw.TooBigError) as error:
-        raise StoreRefused(str(error)) from error
     except apsw.Error as error:
-        raise StoreUnavailable(str(error)) from error
+        raise failure(error) from error
     return result
+
+
+def failure(error: Exception) -> StoreUnavailable:
+    """*error* of SQLite or of the system as one of ours."""
+    unreadable = isinstance(error, apsw.IOError) and error.extendedresult in _UNREADABLE  # type: ignore[attr-defined]
+    if unreadable or isinstance(error, apsw.CorruptError | apsw.NotADBError):
+        return StoreDamaged(f"{error}; `callhouse check` tells what is hit")
+    refusals = (apsw.ConstraintError, apsw.MismatchError, apsw.RangeError, apsw.SQLError, apsw.TooBigError)
+    return StoreRefused(str(error)) if isinstance(error, refusals) else StoreUnavailable(str(error))
 
 
 def _migrate(connection: apsw.Connection) -> None:

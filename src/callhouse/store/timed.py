@@ -1,11 +1,12 @@
 """Any engine, with the time of its work measured."""
 
 from collections.abc import Callable
+from pathlib import Path
 from time import perf_counter
 from typing import TypeVar
 
 from callhouse.observability import STORE_SECONDS
-from callhouse.store.engine import Engine, Reader, Transaction
+from callhouse.store.engine import Engine, Progress, Reader, Transaction
 
 T = TypeVar("T")
 
@@ -34,6 +35,9 @@ class TimedEngine:
     async def write(self, work: Callable[[Transaction], T]) -> T:
         with _write.time():
             return await self._engine.write(work)
+
+    async def backup(self, target: Path, on_progress: Progress) -> None:
+        await self._engine.backup(target, on_progress)
 
     async def size(self) -> int:
         return await self._engine.size()

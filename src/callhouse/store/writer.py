@@ -1,6 +1,5 @@
 """What one transaction makes of a batch of records: calls, their logs, the counts, the search index, the quarantine."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -222,7 +221,7 @@ class BatchWriter:
                     "source": record.source,
                     "origin": record.origin,
                     "reason": outcome.refusal,
-                    "digest": hashlib.blake2b(record.raw, digest_size=16, person=record.source.encode()[:16]).digest(),
+                    "digest": quarantine.digest_of(record.source, record.raw),
                     **quarantine.columns_of(record.raw),
                 }
                 for record, outcome in zip(records, outcomes, strict=True)
