@@ -228,8 +228,10 @@ class Importer:
     ) -> None:
         """Store a batch once the one *before* it is stored."""
         found = await self._ahead.read([raw for _, raw in raws])
+        # Its retention may have been changed since the import began.
+        account = await self._store.accounts.get(self._account.id)
         records = [
-            Record(account=self._account, source=self._route, raw=raw, read=read, origin=origin)
+            Record(account=account, source=self._route, raw=raw, read=read, origin=origin)
             for (origin, raw), read in zip(raws, found, strict=True)
         ]
         if before is not None:
