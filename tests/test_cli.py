@@ -75,7 +75,7 @@ COMMANDS = list(leaves(typer.main.get_command(app)))
 
 def test_these_are_all_the_commands():
     assert {" ".join(path) for path in COMMANDS} == {
-        "demo", "serve", "config", "generate", "search", "backup", "restore", "check",
+        "demo", "serve", "config", "generate", "import", "search", "backup", "restore", "check",
         "accounts create", "accounts list", "accounts show", "accounts set", "accounts deactivate",
         "accounts activate", "accounts rotate", "accounts password",
         "quarantine list", "quarantine replay", "quarantine drop",

@@ -361,7 +361,8 @@ def test_with_patience_a_store_that_cannot_be_written_is_waited_for(monkeypatch)
     monkeypatch.setattr(importing, "STORE_RETRY_SECONDS", 0.01)
 
     async def work(store, account, directory):
-        store._engine._engine._busy_timeout = 10
+        await store.probe()
+        store._engine._engine._writing.set_busy_timeout(10)
         other = apsw.Connection(str(directory / "data" / FILE_NAME))
         log = directory / "calls"
         log.write_bytes(line(1))

@@ -189,7 +189,8 @@ texts = st.text(st.characters(exclude_categories=["Cs", "Cc"]), max_size=12) | s
 )
 
 
-@given(st.lists(texts, min_size=23, max_size=23))
+# Numbers are another matter: databases have them for the names of events and of AMA flags.
+@given(st.lists(texts.filter(lambda text: not text.isdecimal()), min_size=23, max_size=23))
 @example(["a\\"] * 23)
 @example(['{"a":"b"}'] * 23)
 @example(['"'] * 23)
