@@ -112,7 +112,9 @@ def seconds(work: Callable[[], object]) -> float:
 
 def of_readers(body: bytes, reader: Reader) -> dict[str, float]:
     """Records a second of each step on one core, and of all together."""
-    records = [record for _, record in cuts(splitter_of(reader), body)]
+    # A file holds one document of XML.
+    is_xml = body.startswith(b"cdr=")
+    records = body.splitlines() if is_xml else [record for _, record in cuts(splitter_of(reader), body)]
     text = body.decode()
     took = {
         "csv.reader alone": seconds(lambda: list(csv.reader(io.StringIO(text)))),
