@@ -4,6 +4,7 @@ import asyncio
 import bz2
 import contextlib
 import gzip
+import io
 import json
 import lzma
 import os
@@ -12,11 +13,13 @@ import tempfile
 from pathlib import Path
 
 import apsw
+import msgspec
 import pytest
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from callhouse import __version__
 from callhouse.app import now
 from callhouse.errors import StoreUnavailable
 from callhouse.ingest import importer as importing
@@ -24,6 +27,7 @@ from callhouse.ingest.body import JsonSplitter
 from callhouse.ingest.files import expanded
 from callhouse.ingest.importer import Importer
 from callhouse.ingest.limits import IngestLimits
+from callhouse.ingest.reading import Places, digest
 from callhouse.model.account import Retention
 from callhouse.sources import cuts
 from callhouse.sources.asterisk import Options
@@ -190,11 +194,18 @@ def test_a_line_that_was_half_written_is_read_again_when_it_is_whole():
         log = directory / "calls"
         log.write_bytes(line(1) + line(2)[:30])
         first = await imported(store, account, [log])
-        assert (first.accepted, first.quarantined) == (1, 1)
-        assert first.refused[0].origin == f"{log}:2"
+        assert (first.accepted, first.quarantined, first.unfinished) == (1, 0, [str(log)])
         log.write_bytes(line(1) + line(2) + line(3))
         second = await imported(store, account, [log])
         assert (second.accepted, second.duplicate, second.quarantined) == (2, 0, 0)
+        # Who wrote this has given up.
+        log.write_bytes(line(1) + line(2) + line(3) + line(4)[:30])
+        os.utime(log, (START, START))
+        third = await imported(store, account, [log])
+        assert (third.accepted, third.quarantined, third.unfinished) == (0, 1, [])
+        assert third.refused[0].origin == f"{log}:4"
+        log.write_bytes(line(1) + line(2) + line(3) + line(4))
+        assert (await imported(store, account, [log])).accepted == 1
 
     in_store(work)
 
@@ -297,18 +308,30 @@ def test_frames_and_members_one_after_another_are_one_file():
     in_store(work)
 
 
-def test_a_file_without_an_end_of_its_first_record_is_refused_and_not_kept_in_memory():
+def test_a_line_that_is_too_long_costs_only_itself():
+    async def work(store, account, directory):
+        limits = IngestLimits(max_body=10_000, max_record=5_000)
+        log = directory / "calls"
+        log.write_bytes(line(1) + b"x" * 35_000 + b"\n" + line(2) + b"y" * 10_000 + b"\n" + line(3))
+        progress = await imported(store, account, [log], limits=limits)
+        assert (progress.accepted, progress.quarantined, progress.failed) == (3, 2, [])
+        assert [each.origin for each in progress.refused] == [f"{log}:2", f"{log}:4"]
+        assert all(each.reason == "has more than 5000 bytes" for each in progress.refused)
+        assert (await imported(store, account, [log], limits=limits)).known_files == 1
+
+    in_store(work)
+
+
+def test_a_document_without_an_end_is_refused_and_not_kept_in_memory():
     async def work(store, account, directory):
         limits = IngestLimits(max_body=10_000)
-        one_line, many_lines = directory / "one", directory / "many"
-        one_line.write_bytes(b"x" * 20_000)
-        many_lines.write_bytes(b"{\n" + b'"a":\n' * 5_000)
-        good = directory / "good"
+        endless, good = directory / "endless", directory / "good"
+        endless.write_bytes(b"{\n" + b'"a":\n' * 5_000)
         good.write_bytes(line(1))
-        progress = await imported(store, account, [one_line, many_lines, good], limits=limits)
+        progress = await imported(store, account, [endless, good], limits=limits)
         assert progress.accepted == 1
-        assert len(progress.failed) == 2
-        assert all("more than 10000 bytes" in failed for failed in progress.failed)
+        [failed] = progress.failed
+        assert "more than 10000 bytes" in failed
 
     in_store(work)
 
@@ -321,7 +344,12 @@ def test_members_of_an_array_come_with_the_lines_that_they_begin_on():
         (1, b"oops"),
         (1, b'{"b": 2}'),
     ]
-    assert list(cuts(JsonSplitter(), b'[{"a": 1}')) == [(1, b'[{"a": 1}')]
+    assert list(cuts(JsonSplitter(), b'[{"a": 1},\n{"b": 2},\n{"c"')) == [
+        (1, b'{"a": 1}'),
+        (2, b'{"b": 2}'),
+        (3, b'{"c"'),
+    ]
+    assert list(cuts(JsonSplitter(), b"[")) == []
 
 
 def test_an_array_an_indented_object_and_lines_give_the_same_calls():
@@ -382,5 +410,51 @@ def test_with_patience_a_store_that_cannot_be_written_is_waited_for(monkeypatch)
         assert (progress.accepted, progress.waiting) == (1, "")
         assert tries[-1] == "the store is free"
         other.close()
+
+    in_store(work)
+
+
+def test_thousands_of_small_files_are_told_from_one_another_quickly():
+    async def work(store, account, directory):
+        for number in range(3_000):
+            (directory / f"{number}.json").write_bytes(line(number))
+        paths = expanded([str(directory / "*.json")])
+        assert (await imported(store, account, paths)).accepted == 3_000
+        place = await store.imports.places(
+            account.id, "calls", digest(msgspec.json.encode((__version__, None))).digest()
+        )
+        known, looked_at = Places(place), []
+        find = known._fitting
+        known._fitting = lambda head: looked_at.extend(found := find(head)) or found
+        for path in paths:
+            assert known.find(io.BytesIO(path.read_bytes()))[1]
+        assert len(looked_at) == 3_000
+
+    in_store(work)
+
+
+@pytest.mark.parametrize(
+    ("content", "advice"),
+    [
+        (b"PK\x03\x04\x14\x00", "is a zip archive"),
+        ("{}".encode("utf-16"), "iconv -f UTF-16"),
+    ],
+)
+def test_a_file_that_must_be_converted_first_is_named_and_not_quarantined(content, advice):
+    async def work(store, account, directory):
+        foreign = directory / "foreign"
+        foreign.write_bytes(content)
+        progress = await imported(store, account, [foreign])
+        assert (progress.records, len(progress.failed)) == (0, 1)
+        assert advice in progress.failed[0]
+
+    in_store(work)
+
+
+def test_a_hole_where_a_file_was_truncated_costs_nothing():
+    async def work(store, account, directory):
+        log = directory / "calls"
+        log.write_bytes(b"\0" * 5_000 + line(1) + line(2))
+        assert (await imported(store, account, [log])).accepted == 2
 
     in_store(work)

@@ -122,6 +122,10 @@ def report(progress: Progress, seconds: float, account: int, *, as_json: bool) -
             highlight=False,
             soft_wrap=True,
         )
+    for name in progress.unfinished:
+        out.print(
+            f"The last line of {plain(name)} has no end yet; the next import takes it.", highlight=False, soft_wrap=True
+        )
     if progress.expired_events:
         out.print(
             f"{progress.expired_events:,} events were left out because they are older than their retention "
@@ -133,8 +137,8 @@ def report(progress: Progress, seconds: float, account: int, *, as_json: bool) -
         err.print(f"and {progress.quarantined - len(progress.refused):,} more.")
     if progress.quarantined:
         err.print(
-            f"`callhouse quarantine list --account {account}` shows what was quarantined, `quarantine replay` "
-            "tries it again.",
+            f"`callhouse quarantine list --account {account}` shows what was quarantined, "
+            f"`callhouse quarantine replay --all --account {account}` tries it again.",
             highlight=False,
             soft_wrap=True,
         )

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import signal
+import stat
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -25,7 +26,7 @@ from callhouse.cli.context import (
 from callhouse.cli.import_progress import ShownProgress, report
 from callhouse.cli.preview import preview
 from callhouse.errors import CallhouseError, StoreUnavailable
-from callhouse.ingest.files import STANDARD_INPUT, expanded
+from callhouse.ingest.files import STANDARD_INPUT, expanded, mode_of
 from callhouse.ingest.follow import Follower
 from callhouse.ingest.importer import Importer, Progress
 from callhouse.ingest.pump import readers
@@ -101,13 +102,14 @@ def _check(names: Sequence[str], *, follow: bool) -> None:
         raise typer.BadParameter("standard input ends by itself; leave out --follow.", param_hint="FILE")
     for name in names:
         path = Path(name)
-        is_there = path.exists() or any(match.exists() for match in expanded([name]))
-        if follow and path.exists() and not path.is_file() and not path.is_dir():
+        mode = mode_of(path)
+        is_there = bool(mode) or any(mode_of(match) for match in expanded([name]))
+        if follow and mode and not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
             raise typer.BadParameter(f"{name} is no file that could be followed.", param_hint="FILE")
         if follow and not is_there:
             err.print(f"Waiting for {plain(name)}.", highlight=False, soft_wrap=True)
         elif not is_there and path != STANDARD_INPUT:
-            raise typer.BadParameter(f"there is no file {name}.", param_hint="FILE")
+            raise typer.BadParameter(f"there is no file {name}, or it may not be looked at.", param_hint="FILE")
 
 
 async def _import(
@@ -132,13 +134,14 @@ async def _import(
                 if follow:
                     await Follower(importer, names).run()
                 else:
-                    await _take(importer, expanded(names), shown)
+                    await _take(importer, expanded(names, importer.fail_directory), shown)
                 await importer.flush()
                 await importer.settle()
                 shown.update(None)
             except StoreUnavailable as error:
                 raise StoreUnavailable(
-                    f"{error} What was imported until then is kept; run the same command again to go on."
+                    f"The store cannot be written: {str(error).rstrip('.')}. What was imported until then is kept; "
+                    "run the same command again to go on."
                 ) from error
         return importer.progress, importer.stopping.is_set()
 
@@ -153,9 +156,9 @@ async def _take(importer: Importer, paths: Sequence[Path], shown: ShownProgress)
 
 @contextlib.contextmanager
 def _stopping(event: asyncio.Event) -> Iterator[None]:
-    """SIGTERM and Ctrl-C set *event*."""
+    """SIGTERM, Ctrl-C and the end of the terminal set *event*."""
     loop = asyncio.get_running_loop()
-    signals = signal.SIGINT, signal.SIGTERM
+    signals = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
     for number in signals:
         loop.add_signal_handler(number, event.set)
     try:

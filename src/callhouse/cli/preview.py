@@ -8,7 +8,7 @@ import msgspec
 
 from callhouse.cli.context import counted, local_time, out, plain, print_json
 from callhouse.errors import RecordError
-from callhouse.ingest.files import OpenFile, title
+from callhouse.ingest.files import STANDARD_INPUT, OpenFile, title
 from callhouse.ingest.importer import Refused, splitter_of
 from callhouse.ingest.limits import IngestLimits
 from callhouse.ingest.pump import Reader, read_record
@@ -40,7 +40,7 @@ def preview(paths: Sequence[Path], reader: Reader, limits: IngestLimits, *, as_j
     all_kept = True
     previews = []
     for path in paths:
-        with OpenFile(path) as file:
+        with OpenFile(path, 0 if path == STANDARD_INPUT else None) as file:
             cuts = list(islice(_cuts(file, reader, limits), LOOKED_AT))
         refused: list[Refused] = []
         told = list(_told(cuts, title(path), reader, limits, refused))
@@ -115,7 +115,11 @@ def _line(call: Call, events: Sequence[Event]) -> str:
     else:
         became = f"talked {(call.end - call.answer) / SECOND:.1f} s"
     side = f"by {call.hangup_source}" if call.hangup_source else ""
-    ended = " ".join(filter(None, (call.hangup_cause_name or call.hangup_original_code, side)))
+    ended = " ".join(
+        filter(
+            None, (call.hangup_cause_name or (call.hangup_original_code and f"cause {call.hangup_original_code}"), side)
+        )
+    )
     log = f"{len(events)} events" if events else ""
     told = (call.direction, became, ended, log, f"session {call.session_id}")
     return f"  {began}  {call.src or '?'} → {call.dest or '?'}  " + ", ".join(filter(None, told))

@@ -196,11 +196,7 @@ class JsonSplitter:
 
     def _members(self, array: bytes) -> Iterator[Cut]:
         number, place = self._number, 0
-        try:
-            members = _members(array.strip(), len(array))
-        except Unreadable:
-            members = [array.strip()]
-        for member in members:
+        for member in _whole_members(array.strip()):
             start = array.index(member, place)
             number += array.count(b"\n", place, start)
             place = start
@@ -223,6 +219,22 @@ def _members(body: bytes, max_records: int) -> list[bytes]:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         # One member is broken; that must not cost the others.
         return list(_members_by_brackets(body))
+
+
+def _whole_members(array: bytes) -> list[bytes]:
+    """The members of *array*, and of one that does not end as it should what stands behind them."""
+    members: list[bytes] = []
+    try:
+        members = _members(array, len(array))
+    except Unreadable:
+        end = 0
+        with contextlib.suppress(Unreadable):
+            for member in _members_by_brackets(array):
+                members.append(member)
+                end = array.index(member, end) + len(member)
+        if rest := array[end:].strip(b"[, \t\r\n"):
+            members.append(rest)
+    return members
 
 
 def _members_by_brackets(body: bytes) -> Iterator[bytes]:

@@ -6,12 +6,13 @@ import gzip
 import io
 import lzma
 import os
-import sys
+import stat
+import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, Self, cast
+from typing import IO, Any, Self
 
 import zstandard
 
@@ -20,6 +21,9 @@ from callhouse.errors import FileUnreadable
 STANDARD_INPUT = Path("-")
 LARGEST_WINDOW = 2**27
 
+
+JUST_SECONDS = 5
+"""For how long after it was written a file may be in the middle of a line."""
 
 _PIECE = 1024
 """Compressed bytes that are expanded at a time: zstd gives all that they expand to at once."""
@@ -61,33 +65,53 @@ _FORMATS: dict[bytes, Callable[[Any], Any]] = {
     b"\x28\xb5\x2f\xfd": _ZstdFile,
     b"BZh": bz2.BZ2File,
     b"\xfd7zXZ\x00": lzma.LZMAFile,
+    # Frames that hold nothing, with which pzstd begins.
+    **{bytes((number,)) + b"\x2a\x4d\x18": _ZstdFile for number in range(0x50, 0x60)},
 }
+_FOREIGN = {
+    b"PK\x03\x04": "is a zip archive; unpack it first, or pipe it: `unzip -p FILE | callhouse import SOURCE -`",
+    b"\xff\xfe": "is UTF-16; pipe it: `iconv -f UTF-16 -t UTF-8 FILE | callhouse import SOURCE -`",
+    b"\xfe\xff": "is UTF-16; pipe it: `iconv -f UTF-16 -t UTF-8 FILE | callhouse import SOURCE -`",
+}
+"""What other files begin with, and what to do about them."""
+
 _MAGIC_BYTES = max(map(len, _FORMATS))
 
 
-def expanded(names: Sequence[str]) -> list[Path]:
+def expanded(names: Sequence[str], on_error: Callable[[OSError], None] | None = None) -> list[Path]:
     """The files that *names* mean, each once: files, those in directories and below, those that fit a pattern.
 
     Within a directory or a pattern the oldest comes first, so that a rotated file comes before the one after it. Hidden
-    files are left out. A name that is nothing of these is given back as it is; a pattern that nothing fits is dropped.
+    files are left out, and so is what links to directories lead to. A name that is nothing of these is given back as
+    it is; a pattern that nothing fits is dropped. *on_error* is told of directories that cannot be looked into.
     """
     found: dict[Path, None] = {}
     for name in names:
         path = Path(name)
-        if path.is_dir():
-            found.update(dict.fromkeys(_oldest_first(_below(path))))
-        elif glob.has_magic(name) and not path.exists():
-            matches = [Path(match) for match in glob.glob(name, recursive=True)]  # noqa: PTH207 — it takes absolute patterns
-            found.update(dict.fromkeys(_oldest_first(match for match in matches if match.is_file())))
+        mode = mode_of(path)
+        if stat.S_ISDIR(mode):
+            found.update(dict.fromkeys(_oldest_first(_below(path, on_error))))
+        elif glob.has_magic(name) and not mode:
+            matches = map(Path, glob.glob(name, recursive=True))  # noqa: PTH207 — it takes absolute patterns
+            found.update(dict.fromkeys(_oldest_first(match for match in matches if stat.S_ISREG(mode_of(match)))))
         else:
             found[path] = None
     return list(found)
 
 
-def _below(directory: Path) -> Iterator[Path]:
-    for parent, directories, files in os.walk(directory):
+def mode_of(path: Path) -> int:
+    """What kind of file *path* is, as stat tells it; 0 when there is none that could be looked at."""
+    try:
+        return path.stat().st_mode
+    except (OSError, ValueError):
+        return 0
+
+
+def _below(directory: Path, on_error: Callable[[OSError], None] | None) -> Iterator[Path]:
+    for parent, directories, files in os.walk(directory, onerror=on_error):
         directories[:] = [name for name in directories if not name.startswith(".")]
-        yield from (path for name in files if not name.startswith(".") and (path := Path(parent, name)).is_file())
+        paths = (Path(parent, name) for name in files if not name.startswith("."))
+        yield from (path for path in paths if stat.S_ISREG(mode_of(path)))
 
 
 def _oldest_first(paths: Any) -> list[Path]:
@@ -117,11 +141,12 @@ class OpenFile:
         self.path = path
         self.title = title(path)
         with failing_clearly(path):
-            if path == STANDARD_INPUT:
-                self._file = cast("io.BufferedReader", sys.stdin.buffer)
-            else:
-                self._file = path.open("rb") if descriptor is None else os.fdopen(os.dup(descriptor), "rb")
+            self._file = path.open("rb") if descriptor is None else os.fdopen(os.dup(descriptor), "rb")
             start = self._file.peek(_MAGIC_BYTES)[:_MAGIC_BYTES]
+        for magic, advice in _FOREIGN.items():
+            if start.startswith(magic):
+                self._file.close()
+                raise FileUnreadable(f"{self.title} {advice}.")
         self._unpack = next((unpack for magic, unpack in _FORMATS.items() if start.startswith(magic)), None)
         self.is_compressed = self._unpack is not None
         self.stream = self._unpacked()
@@ -135,18 +160,24 @@ class OpenFile:
         self._file.close()
 
     @property
+    def was_just_written(self) -> bool:
+        """Whether more of the file may be on its way."""
+        if self.is_compressed or not self.can_be_reread:
+            return False
+        return time.time() - os.fstat(self._file.fileno()).st_mtime < JUST_SECONDS
+
+    @property
     def position(self) -> int:
         """Bytes read of the file as it is, compressed or not; for telling how much is left."""
         return self._file.tell() if self.can_be_reread else 0
 
     def lines(self, limit: int) -> Iterator[bytes]:
-        """The lines from here on with their ends, which the last may lack. Raises FileUnreadable."""
-        number = 0
+        """The lines from here on with their ends, which the last may lack; one that is longer than *limit* in pieces.
+
+        Raises FileUnreadable.
+        """
         with failing_clearly(self.path):
-            while line := self.stream.readline(limit + 1):
-                number += 1
-                if len(line) > limit:
-                    raise too_long(self.path, number, limit)
+            while line := self.stream.readline(limit):
                 yield line
 
     def _unpacked(self) -> io.BufferedReader:
@@ -166,8 +197,9 @@ class OpenFile:
 
 def too_long(path: Path, number: int, limit: int) -> FileUnreadable:
     return FileUnreadable(
-        f"{title(path)} cannot be read: the record of line {number} has more than {limit} bytes; "
-        "is it a file of another kind?"
+        f"{title(path)} cannot be read: the record of line {number} has more than {limit} bytes. Is it a file of "
+        "another kind? If it is an array of JSON, make lines of it (`jq -c '.[]' FILE | callhouse import SOURCE -`) "
+        "or raise ingest.max_body."
     )
 
 
@@ -178,7 +210,7 @@ def failing_clearly(path: Path) -> Iterator[None]:
         yield
     except (gzip.BadGzipFile, EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError):
         raise FileUnreadable(
-            f"{title(path)} is damaged or was cut off: it cannot be decompressed to its end."
+            f"{title(path)} is damaged, was cut off, or needs too large a window: it cannot be decompressed to its end."
         ) from None
     except OSError as error:
         raise FileUnreadable(f"{title(path)} cannot be read: {error.strerror or str(error).rstrip('.')}.") from None

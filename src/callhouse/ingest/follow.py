@@ -1,5 +1,7 @@
 """Files that go on growing, read through rotation, and directories swept for new ones."""
 
+import asyncio
+import contextlib
 import glob
 import os
 import stat
@@ -8,15 +10,27 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from callhouse.errors import FileUnreadable
-from callhouse.ingest.files import OpenFile, expanded, failing_clearly
-from callhouse.ingest.importer import Importer
+from callhouse.ingest.files import OpenFile, expanded, failing_clearly, mode_of
+from callhouse.ingest.importer import Importer, is_half_a_row
 from callhouse.ingest.reading import Reading
 
 POLL_SECONDS = 0.5
 """How long to wait after each look; longer where it takes long to find out which files there are."""
 
-QUIET_LOOKS = 4
-"""Looks after which a file that did not change has ended for now: a line without its end, a document of many lines."""
+QUIET_LOOKS = 8
+"""Looks after which a file that did not change has ended for now, with a document of many lines, say."""
+
+HALF_A_ROW_LOOKS = 60
+"""The same where its last line lacks its end: its writer may only be slow."""
+
+RETRY_LOOKS = 60
+"""Looks after which a file that could not be read is tried again, though it did not change."""
+
+HELD_FILES = 200
+"""Files that are kept open, so that they can be read after they were moved away."""
+
+SLACK_MS = 2_000
+"""By how much the clocks of files and of the store may differ."""
 
 GONE_LOOKS = 120
 """Looks for which a file is read that was renamed or deleted: who writes it may not have heard of it."""
@@ -29,7 +43,8 @@ class _Followed:
     """A file, told from others by its place on the disk; *path* is what it is called now.
 
     *held* keeps it open, so that it can be read after it was renamed. *changed* is its size and time when it was last
-    looked at, *quiet* for how many looks it has been the same; *has_ended* until it changes.
+    looked at, *quiet* for how many looks it has been the same; *has_ended* until it changes, also if it
+    *has_failed* to be read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -39,25 +54,32 @@ class _Followed:
         self.changed: tuple[int, int] | None = None
         self.quiet = 0
         self.has_ended = False
+        self.has_failed = False
         self.is_new = True
 
 
 class Follower:
-    """Takes the files in with *importer* that *names* mean, as they appear and grow."""
+    """Takes the files in with *importer* that *names* mean, as they appear and grow.
+
+    Of a file that is named, those beside it whose names begin with its name are part of it if they were written since
+    it was last read: rotation made them of it, or moved it away while nobody looked.
+    """
 
     def __init__(self, importer: Importer, names: Sequence[str]) -> None:
         self._importer = importer
         self._names = names
-        self._by_name = {Path(name) for name in names}
+        now = time.time() * 1000
+        plain = [Path(name) for name in names if not glob.has_magic(name) and not stat.S_ISDIR(mode_of(Path(name)))]
+        self._since = {path: (importer.last_read(path) or now) - SLACK_MS for path in plain}
         self._followed: dict[tuple[int, int], _Followed] = {}
+        self._held: set[Path] = set()
 
     async def run(self) -> None:
         """Follow until it is time to stop. Raises StoreUnavailable."""
         try:
-            await self._take_rotated()
             while not self._importer.stopping.is_set():
                 began = time.monotonic()
-                paths = expanded(self._names)
+                paths = self._paths()
                 listing = time.monotonic() - began
                 await self._look(paths)
                 await self._importer.flush()
@@ -67,28 +89,29 @@ class Follower:
             for followed in self._followed.values():
                 _release(followed)
 
-    async def _take_rotated(self) -> None:
-        """Take in the ends of files that were moved aside, beside where they were, since they were last read."""
-        for name in self._by_name:
-            beside = sorted(name.parent.glob(f"{glob.escape(name.name)}?*")) if name.parent.is_dir() else []
-            for path in beside:
-                try:
-                    with OpenFile(path) as file:
-                        is_known = file.can_be_reread and self._importer.knows(file)
-                except FileUnreadable:
-                    continue
-                if is_known:
-                    await self._importer.take_file(path)
+    def _paths(self) -> list[Path]:
+        """All files to be looked at now. Those that are not in directories are to be held."""
+        paths = dict.fromkeys(expanded(self._names, self._importer.fail_directory))
+        outside = [name for name in self._names if not stat.S_ISDIR(mode_of(Path(name)))]
+        self._held = set(expanded(outside)[:HELD_FILES])
+        for path, since in self._since.items():
+            for beside in path.parent.glob(f"{glob.escape(path.name)}?*"):
+                with contextlib.suppress(OSError):
+                    if beside.stat().st_mtime * 1000 >= since:
+                        paths[beside] = None
+        return list(paths)
 
     async def _look(self, paths: Sequence[Path]) -> None:
         present = set()
         for path in paths:
+            if self._importer.stopping.is_set():
+                return
             try:
                 status = path.stat()
             except OSError:
                 # It is not there yet, or was moved just now.
                 continue
-            if stat.S_ISREG(status.st_mode) and not self._importer.stopping.is_set():
+            if stat.S_ISREG(status.st_mode):
                 key = status.st_dev, status.st_ino
                 present.add(key)
                 followed = self._followed.setdefault(key, _Followed(path))
@@ -109,23 +132,28 @@ class Follower:
         changed = status.st_size, status.st_mtime_ns
         followed.quiet = followed.quiet + 1 if changed == followed.changed else 0
         followed.changed = changed
-        followed.has_ended = followed.has_ended and followed.quiet > 0
+        is_due = followed.has_failed and followed.quiet % RETRY_LOOKS == RETRY_LOOKS - 1
+        followed.has_ended = followed.has_ended and followed.quiet > 0 and not is_due
+        if followed.path not in self._held and followed.quiet > GONE_LOOKS:
+            _release(followed)
         if followed.has_ended:
             return
         try:
-            if followed.held is None and followed.path in self._by_name:
+            if followed.held is None and followed.path in self._held:
                 with failing_clearly(followed.path):
                     followed.held = os.open(followed.path, os.O_RDONLY)
             with OpenFile(followed.path, followed.held) as file:
                 await self._read(followed, file, status.st_size)
+            followed.has_failed = False
         except FileUnreadable as error:
             self._importer.fail(str(error))
-            followed.has_ended = True
+            followed.has_ended = followed.has_failed = True
+        # Signals are seen however many files there are.
+        await asyncio.sleep(0)
 
     async def _read(self, followed: _Followed, file: OpenFile, size: int) -> None:
-        has_settled = followed.quiet >= QUIET_LOOKS
         if file.is_compressed:
-            if has_settled:
+            if followed.quiet >= QUIET_LOOKS:
                 await self._importer.take_file(followed.path)
                 followed.has_ended = True
             return
@@ -142,7 +170,7 @@ class Follower:
         left = await self._importer.feed_lines(followed.reading, file)
         if followed.reading.size > before:
             self._importer.reached(followed.reading.place(), file)
-        if has_settled:
+        if followed.quiet >= (HALF_A_ROW_LOOKS if is_half_a_row(followed.reading, left) else QUIET_LOOKS):
             self._importer.finish(followed.reading, left, file)
             followed.has_ended = True
             if followed.held is None and size <= SMALL:
@@ -159,3 +187,4 @@ def _is_another(reading: Reading, file: OpenFile, size: int) -> bool:
 def _release(followed: _Followed) -> None:
     if followed.held is not None:
         os.close(followed.held)
+        followed.held = None

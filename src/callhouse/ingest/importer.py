@@ -1,6 +1,7 @@
 """Files → the store: batches of records, each stored together with how far the files were read."""
 
 import asyncio
+import contextlib
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -12,13 +13,14 @@ from callhouse import __version__
 from callhouse.errors import FileUnreadable, StoreUnavailable
 from callhouse.ingest.ahead import ReadAhead
 from callhouse.ingest.body import JsonSplitter
-from callhouse.ingest.files import OpenFile, failing_clearly, too_long
+from callhouse.ingest.files import OpenFile, failing_clearly, title, too_long
 from callhouse.ingest.limits import IngestLimits
+from callhouse.ingest.pipes import Pipe, is_piped
 from callhouse.ingest.pump import Reader, readers
-from callhouse.ingest.reading import Reading, digest, remembered
+from callhouse.ingest.reading import Places, Reading, digest
 from callhouse.model.account import Account
 from callhouse.model.record import Outcome, Record
-from callhouse.sources import Cut, Splitter
+from callhouse.sources import Cut, Splitter, is_json
 from callhouse.store import Store
 from callhouse.store.imports import Place
 
@@ -48,7 +50,8 @@ class Progress(msgspec.Struct):
     which nothing was left.
 
     *refused* are the first records that were quarantined; *failed* says which files could not be read, or not to their
-    end; *waiting* why the store cannot be written now, as long as that is so.
+    end; *unfinished* are those whose last line is left for the next import, as it was just being written; *waiting* why
+    the store cannot be written now, as long as that is so.
     """
 
     files: int = 0
@@ -59,6 +62,7 @@ class Progress(msgspec.Struct):
     expired_events: int = 0
     refused: list[Refused] = []
     failed: list[str] = []
+    unfinished: list[str] = []
     waiting: str = ""
 
     @property
@@ -99,7 +103,8 @@ class Importer:
         self._again = again
         self._patience = patience
         self._on_progress = on_progress
-        self._places: dict[bytes, Place] = {}
+        self._places = Places()
+        self._last_read: dict[str, int] = {}
         self._raws: list[tuple[str, bytes]] = []
         self._bytes = 0
         self._reached: dict[bytes, Place] = {}
@@ -108,8 +113,9 @@ class Importer:
     async def start(self) -> None:
         """Find out what was imported before."""
         if not self._again:
-            known = await self._store.imports.places(self._account.id, self._route, self._options)
-            self._places = {place.id: place for place in known}
+            for place in await self._store.imports.places(self._account.id, self._route, self._options):
+                self._places.put(place)
+                self._last_read[place.path] = max(place.changed, self._last_read.get(place.path, 0))
 
     def close(self) -> None:
         """Let go of what the import took."""
@@ -118,13 +124,26 @@ class Importer:
     async def take_file(self, path: Path) -> None:
         """Take in all of the file that was not taken in before; what goes wrong with it is noted in the progress."""
         try:
-            with OpenFile(path) as file:
-                reading = self.resumed(file)
-                if reading is not None:
-                    await self._read(reading, file)
+            if is_piped(path):
+                await self._take_pipe(path)
+            else:
+                with OpenFile(path) as file:
+                    reading = self.resumed(file)
+                    if reading is not None:
+                        await self._read(reading, file)
         except FileUnreadable as error:
             self.fail(str(error))
         self.progress.files += 1
+        # Signals are seen even if there was nothing to store.
+        await asyncio.sleep(0)
+
+    def fail_directory(self, error: OSError) -> None:
+        """Note that a directory cannot be looked into."""
+        self.fail(f"{title(Path(error.filename))} cannot be looked into: {error.strerror}.")
+
+    def last_read(self, path: Path) -> int | None:
+        """When something of the file that was then called *path* was last taken in, in milliseconds."""
+        return self._last_read.get(title(path))
 
     def fail(self, reason: str) -> None:
         """Note that a file cannot be read, or not to its end."""
@@ -134,20 +153,14 @@ class Importer:
     def resumed(self, file: OpenFile) -> Reading | None:
         """The reading of *file* from its beginning; None when all of it was taken in before. Raises FileUnreadable."""
         known = None
-        if file.can_be_reread and self._places:
+        if file.can_be_reread:
             with failing_clearly(file.path):
-                known, is_all = remembered(file.stream, list(self._places.values()))
+                known, is_all = self._places.find(file.stream)
             if is_all:
                 self.progress.known_files += 1
                 return None
             file.seek(0)
         return Reading(known or self._beginning(file), splitter_of(self._reader))
-
-    def knows(self, file: OpenFile) -> bool:
-        """Whether *file* was taken in before, but not all of it. Raises FileUnreadable."""
-        with failing_clearly(file.path):
-            known, is_all = remembered(file.stream, list(self._places.values()))
-        return known is not None and not is_all
 
     async def _read(self, reading: Reading, file: OpenFile) -> None:
         try:
@@ -155,20 +168,55 @@ class Importer:
         except FileUnreadable:
             self.reached(reading.place(), file)
             raise
-        if self.stopping.is_set():
+        if self.stopping.is_set() or self._is_being_written(reading, left, file):
             self.reached(reading.place(), file)
         else:
             self.finish(reading, left, file)
+
+    def _is_being_written(self, reading: Reading, left: bytes, file: OpenFile) -> bool:
+        if not is_half_a_row(reading, left) or not file.was_just_written:
+            return False
+        self.progress.unfinished.append(file.title)
+        return True
+
+    async def _take_pipe(self, path: Path) -> None:
+        """Take in what comes through standard input or a pipe, a little after it came."""
+        pipe = Pipe(path, self.stopping)
+        with contextlib.closing(pipe):
+            while not self.stopping.is_set() and not await pipe.has_more():
+                pass
+            if self.stopping.is_set():
+                return
+            with pipe.opened() as file:
+                reading = Reading(self._beginning(file), splitter_of(self._reader))
+                async for line in pipe.lines(file, self._limits.max_body):
+                    if line is None:
+                        await self.flush(file)
+                        await self.settle()
+                    elif line[-1:] == b"\n":
+                        await self._feed(reading, line, file)
+                    else:
+                        self._take(reading.rest(line), file)
+                        return
+                if not self.stopping.is_set():
+                    self._take(reading.rest(b""), file)
 
     async def feed_lines(self, reading: Reading, file: OpenFile) -> bytes:
         """Take in the lines of *file* from where it stands; what stands behind the last line feed.
 
         Raises FileUnreadable, also when a record has no end.
         """
+        is_long = False
         for line in file.lines(self._limits.max_body):
-            if line[-1:] != b"\n":
+            ends = line[-1:] == b"\n"
+            if is_long or (not ends and len(line) == self._limits.max_body):
+                # Its beginning is quarantined for its length; the whole of it is in the file.
+                self._take(reading.feed_long(line, begins=not is_long, ends=ends), file)
+                is_long = not ends
+            elif ends:
+                await self._feed(reading, line, file)
+            else:
                 return line
-            await self._feed(reading, line, file)
             if self.stopping.is_set():
                 break
         return b""
@@ -247,7 +295,8 @@ class Importer:
                 self._on_progress(None)
                 await self.pause(STORE_RETRY_SECONDS)
         self.progress.waiting = ""
-        self._places.update((place.id, place) for place in places)
+        for place in places:
+            self._places.put(place)
         self._count(records, outcomes)
         await self._store.train()
 
@@ -289,6 +338,11 @@ class Importer:
             records=0,
             is_whole=False,
         )
+
+
+def is_half_a_row(reading: Reading, left: bytes) -> bool:
+    """Whether *left*, a last line without its end, may be a row of which the rest is on its way."""
+    return bool(left and reading.lines and not reading.open_size and not is_json(left))
 
 
 def splitter_of(reader: Reader) -> Splitter:

@@ -6,7 +6,7 @@ or copied, and begins anew when something else is in it.
 
 import copy
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import IO
 
 import msgspec
@@ -16,6 +16,9 @@ from callhouse.store.imports import Place
 
 HEAD_BYTES = 1024
 """Bytes at the beginning that remembered places are found by."""
+
+KEPT_OF_LONG = 8 * 1024 * 1024
+"""Bytes that are quarantined of a line that is too long."""
 
 _CHUNK = 1024 * 1024
 
@@ -70,9 +73,31 @@ class Reading:
         self._digest.update(line)
         if len(self._head) < HEAD_BYTES:
             self._head = (self._head + line)[:HEAD_BYTES]
-        found = list(self._splitter.take(self._lines, line))
+        # A writer that does not append leaves a hole where a file was truncated.
+        found = list(self._splitter.take(self._lines, line.lstrip(b"\0")))
         self._open_size = 0 if found else self._open_size + len(line)
         self._records += len(found)
+        return self._not_given(found)
+
+    def feed_long(self, piece: bytes, *, begins: bool, ends: bool) -> list[Cut]:
+        """The records that there are with a *piece* of a line that is too long to be held: what the line *begins* with
+        stands for the whole.
+        """
+        self._last_line = piece if ends else b""
+        self._lines += begins
+        self._size += len(piece)
+        self._open_size = 0
+        self._digest.update(piece)
+        if len(self._head) < HEAD_BYTES:
+            self._head = (self._head + piece)[:HEAD_BYTES]
+        if not begins:
+            return []
+        found = [*self._splitter.rest(), (self._lines, piece[:KEPT_OF_LONG])]
+        self._records += len(found)
+        return self._not_given(found)
+
+    def _not_given(self, found: list[Cut]) -> list[Cut]:
+        """Those of the last records that an earlier import did not take in."""
         given_before = len(found) - (self._records - self._place.records)
         return found if given_before <= 0 else found[given_before:]
 
@@ -104,34 +129,52 @@ class Reading:
         )
 
 
-def remembered(stream: IO[bytes], places: Sequence[Place]) -> tuple[Place | None, bool]:
-    """Of *places* the one that tells most of the file that *stream* gives from its beginning, and whether it tells all.
+class Places:
+    """What is known of files, to be found by how they begin: there may be many thousands."""
 
-    A place tells of a file that begins with exactly the bytes that were taken in.
-    """
-    head = stream.read(HEAD_BYTES)
-    found = longest = None
-    known, size = digest(head), len(head)
-    for place in sorted(_fitting(places, head), key=lambda place: (place.size, place.is_whole)):
-        while size < place.size and (chunk := stream.read(min(_CHUNK, place.size - size))):
-            known.update(chunk)
-            size += len(chunk)
-        if size < place.size:
-            break
-        content = digest(head[: place.size]) if place.size <= HEAD_BYTES else known.copy()
-        if content.digest() == place.digest:
-            longest = place
-            # Without a record nothing is known but how many files begin.
-            found = place if place.records else found
-    if longest is not None and longest.is_whole and longest.size == size and not stream.read(1):
-        return longest, True
-    return found, False
+    def __init__(self, places: Iterable[Place] = ()) -> None:
+        self._by_id: dict[bytes, Place] = {}
+        self._by_head: dict[tuple[int, bytes], dict[bytes, Place]] = {}
+        self._sizes: set[int] = set()
+        for place in places:
+            self.put(place)
+
+    def put(self, place: Place) -> None:
+        """Know *place*, instead of the one with its id."""
+        known = self._by_id.get(place.id)
+        if known is not None:
+            del self._by_head[_head_of(known)][known.id]
+        self._by_id[place.id] = place
+        self._sizes.add(min(place.size, HEAD_BYTES))
+        self._by_head.setdefault(_head_of(place), {})[place.id] = place
+
+    def find(self, stream: IO[bytes]) -> tuple[Place | None, bool]:
+        """The place that tells most of the file that *stream* gives from its beginning, and whether it tells all.
+
+        A place tells of a file that begins with exactly the bytes that were taken in.
+        """
+        head = stream.read(HEAD_BYTES) if self._by_id else b""
+        found = longest = None
+        known, size = digest(head), len(head)
+        for place in sorted(self._fitting(head), key=lambda place: (place.size, place.is_whole)):
+            while size < place.size and (chunk := stream.read(min(_CHUNK, place.size - size))):
+                known.update(chunk)
+                size += len(chunk)
+            if size < place.size:
+                break
+            content = digest(head[: place.size]) if place.size <= HEAD_BYTES else known.copy()
+            if content.digest() == place.digest:
+                longest = place
+                # Without a record nothing is known but how many files begin.
+                found = place if place.records else found
+        if longest is not None and longest.is_whole and longest.size == size and not stream.read(1):
+            return longest, True
+        return found, False
+
+    def _fitting(self, head: bytes) -> list[Place]:
+        heads = ((size, digest(head[:size]).digest()) for size in self._sizes if size <= len(head))
+        return [place for key in heads for place in self._by_head.get(key, {}).values()]
 
 
-def _fitting(places: Sequence[Place], head: bytes) -> list[Place]:
-    heads = {size: digest(head[:size]).digest() for size in {min(place.size, HEAD_BYTES) for place in places}}
-    return [
-        place
-        for place in places
-        if min(place.size, HEAD_BYTES) <= len(head) and heads[min(place.size, HEAD_BYTES)] == place.head
-    ]
+def _head_of(place: Place) -> tuple[int, bytes]:
+    return min(place.size, HEAD_BYTES), place.head

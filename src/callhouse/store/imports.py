@@ -7,7 +7,7 @@ import msgspec
 from callhouse.store.engine import Engine, Transaction
 
 _KNOWN = """
-SELECT account_id, source, options, id, path, size, head, digest, records, is_whole FROM imports
+SELECT account_id, source, options, id, path, size, head, digest, records, is_whole, changed FROM imports
 WHERE account_id = :account_id AND source = :source AND options = :options
 """
 _PUT = """
@@ -25,7 +25,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
 
     They gave *records* that nothing behind them can change. *is_whole* tells that all was taken in, also what more
     bytes would change: a line without its end, a document of which nobody knows whether it is over. *path* is what the
-    file was called, for people; *options* is a digest of what it was read under.
+    file was called; *options* is a digest of what it was read under. *changed* is when it was stored, in milliseconds.
     """
 
     account_id: int
@@ -38,6 +38,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
     digest: bytes
     records: int
     is_whole: bool
+    changed: int = 0
 
 
 class Imports:
