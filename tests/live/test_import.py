@@ -1,12 +1,15 @@
 """``callhouse import`` as a user runs it: a process of its own beside the server, from which the calls are read."""
 
+import contextlib
 import json
+import os
 import re
 import shutil
 import signal
 import subprocess
 import time
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -303,6 +306,93 @@ def test_a_growing_file_is_followed_through_rename_truncation_and_a_restart(own_
         wait_for(19)
     assert "3 accepted, 0 duplicate, 0 quarantined." in process.output
     assert process.returncode == 0, process.errors
+
+
+def test_what_is_written_while_nobody_looks_is_found_wherever_rotation_put_it(own_server, tmp_path):
+    server = own_server()
+    login = server.account()
+    log = tmp_path / "Master.csv"
+    log.write_bytes(lines(3))
+
+    def wait_for(number):
+        wait_until(lambda: sessions(server, login) == legs(number), f"{number} calls")
+
+    with following(server, login, log) as process:
+        wait_for(3)
+        process.send_signal(signal.SIGSTOP)
+        # Copied and truncated, twice, with lines in between that nobody saw.
+        for number in (3, 6):
+            with log.open("ab") as file:
+                file.write(lines(number, number + 2))
+            shutil.copy(log, tmp_path / f"Master.csv-{number}")
+            log.write_bytes(line(number + 2))
+        process.send_signal(signal.SIGCONT)
+        wait_for(9)
+    assert process.returncode == 0, process.errors
+    # Nobody follows; one file is written and moved away as a whole.
+    with log.open("ab") as file:
+        file.write(lines(9, 11))
+    log.rename(tmp_path / "Master.csv.2")
+    log.write_bytes(lines(11, 14))
+    log.rename(tmp_path / "Master.csv.1")
+    log.write_bytes(lines(14, 15))
+    with following(server, login, log) as process:
+        wait_for(15)
+    assert process.returncode == 0, process.errors
+
+
+def test_files_that_fit_a_pattern_are_read_to_their_end_when_they_are_moved_elsewhere(own_server, tmp_path):
+    server = own_server()
+    login = server.account()
+    log, aside = tmp_path / "Master.csv", tmp_path / "old"
+    aside.mkdir()
+    log.write_bytes(lines(2))
+    with following(server, login, tmp_path / "*.csv") as process:
+        wait_until(lambda: sessions(server, login) == legs(2), "the first calls")
+        log.rename(aside / "Master.csv")
+        with (aside / "Master.csv").open("ab") as file:
+            file.write(lines(2, 4))
+        wait_until(lambda: sessions(server, login) == legs(4), "what was written after it was moved")
+    assert process.returncode == 0, process.errors
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, None])
+def test_what_comes_through_a_pipe_is_stored_as_it_comes_and_waiting_can_be_ended(own_server, end):
+    server = own_server()
+    login = server.account()
+    command = [*COMMAND, "import", "freeswitch", "-", "--account", str(login.id), "--data", str(server.data)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdin.write(lines(3))
+    process.stdin.flush()
+    wait_until(lambda: sessions(server, login) == legs(3), "the calls, while the pipe is open")
+    process.stdin.write(lines(3, 5))
+    process.stdin.flush()
+    wait_until(lambda: sessions(server, login) == legs(5), "two more")
+    if end is not None:
+        process.send_signal(end)
+        # Its input stays open until it has ended.
+        assert process.wait(timeout=60) == 1
+    output, errors = process.communicate(timeout=60)
+    assert b"Traceback" not in errors
+    assert b"5 accepted, 0 duplicate, 0 quarantined." in output
+    assert process.returncode == (0 if end is None else 1), errors
+
+
+def test_a_pipe_that_nobody_writes_to_can_be_given_up(tmp_path):
+    login = create_account(tmp_path / "data")
+    os.mkfifo(tmp_path / "pipe")
+    command = [*COMMAND, "import", "native", str(tmp_path / "pipe"), "--account", str(login.id), "--data"]
+    process = subprocess.Popen([*command, str(tmp_path / "data")], stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+    wait_until(lambda: has_open(process.pid, tmp_path / "pipe"), "the pipe is open")
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert b"Interrupted." in errors
+
+
+def has_open(pid, path):
+    with contextlib.suppress(OSError):
+        return any(fd.readlink() == path for fd in Path(f"/proc/{pid}/fd").iterdir())
 
 
 def test_a_directory_is_swept_for_what_a_switch_could_not_send(own_server, tmp_path):
