@@ -11,7 +11,7 @@ from callhouse.auth import FREE_FAILURES, KNOWN_SECONDS, SECONDS_A_FAILURE, Auth
 from callhouse.errors import NotAuthenticated, RequestError, TooManyFailures
 from callhouse.model.account import Retention
 from callhouse.store import open_store
-from serving import callhouse, create_account, get
+from serving import callhouse, create_account, get, wait_until
 
 WINDOW = "/api/calls/1/2"
 
@@ -227,7 +227,8 @@ def test_those_who_guess_through_a_proxy_slow_down_nobody_else_there(own_server)
         pass
     assert status("192.0.2.1", "guess") == 429
     assert status("192.0.2.2", "guess") == 401
-    assert '"client":"192.0.2.2"' in server.log.read_text()
+    # The line of a request is written after its answer.
+    wait_until(lambda: '"client":"192.0.2.2"' in server.log.read_text(), "a line of the other client")
 
 
 def test_a_rotated_key_stops_at_once(running):

@@ -9,7 +9,7 @@ import httpx
 import pytest
 import zstandard
 
-from serving import callhouse, get, ndjson, send
+from serving import callhouse, get, ndjson, send, wait_until
 
 START = 1_600_000_000
 WINDOW = f"/api/calls/{START}/{START + 1000}"
@@ -287,7 +287,7 @@ def test_a_store_that_cannot_be_written_is_503_and_a_repeat_succeeds_when_it_can
     assert answer.status_code == 503
     assert int(answer.headers["retry-after"]) > 0
     assert "no room" not in answer.text
-    assert "no room" in server.log.read_text()
+    wait_until(lambda: "no room" in server.log.read_text(), "a line with the cause")
     database.execute("DROP TRIGGER full")
     send(server, login, [call("a")])
     assert sessions(server, login) == ["a"]

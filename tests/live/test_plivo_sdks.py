@@ -3,7 +3,6 @@
 import json
 import shutil
 import subprocess
-import time
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -14,7 +13,7 @@ import pytest
 from plivo import exceptions
 from plivo.rest import client as plivo_client
 
-from serving import Server, send
+from serving import Server, send, wait_until
 
 NODE = Path(__file__).parent / "plivo_node"
 DAY = 86_400
@@ -231,11 +230,7 @@ def test_python_raises_its_general_error_for_a_429_and_does_not_ask_again(monkey
         raised.append(error.value)
     assert (type(raised[-1]), "429" in str(raised[-1])) == (exceptions.PlivoRestError, True)
     # The line of a request is written after its answer.
-    deadline = time.monotonic() + 60
-    while not (refused := server.log.read_text().count('"status":429')):
-        assert time.monotonic() < deadline, "the refusal is not in the log"
-        time.sleep(0.02)
-    assert refused == 1
+    assert wait_until(lambda: server.log.read_text().count('"status":429'), "the line of the refusal") == 1
     # It is the wrong tokens that have to wait: a right one gets in.
     assert python_client(monkeypatch, server, login.plivo).calls.list().meta.total_count == 0
 
