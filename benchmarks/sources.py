@@ -89,7 +89,7 @@ FILES: dict[str, tuple[str, Callable[[int], bytes], float]] = {
     "Asterisk CDR, 21 columns": ("asterisk", lambda n: asterisk("Master.csv", n), 0.5),
     "FreeSWITCH CSV": ("freeswitch", freeswitch_rows, 0.5),
     "FreeSWITCH JSON": ("freeswitch", lambda n: freeswitch("freeswitch/posts", "{", n), 0.01),
-    "FreeSWITCH XML": ("freeswitch", lambda n: freeswitch("freeswitch/posts", "cdr=", n), 0.01),
+    "FreeSWITCH XML": ("freeswitch", lambda n: freeswitch("freeswitch/posts", "cdr=", n), 0.001),
     "Kamailio acc CSV": ("kamailio", kamailio_rows, 0.5),
     "Kamailio JSON": ("kamailio", kamailio, 0.2),
     "native, 15 events a call": ("calls", native_records, 0.05),
