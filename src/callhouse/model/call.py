@@ -17,7 +17,7 @@ UNKNOWN_CAUSE_NAME = "Unknown"
 """Of a call that was closed because nothing more was heard of it, in the words of Plivo's table."""
 
 
-class Call(msgspec.Struct, frozen=True, kw_only=True):
+class Call(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One leg of one call, as every source fills it.
 
     A call may arrive in parts, so everything but its name may be unknown (None). It is in progress until *end* is

@@ -8,7 +8,8 @@ EventClass = Literal["info", "event", "debug", "prompt", "error"]
 EVENT_CLASSES: tuple[EventClass, ...] = get_args(EventClass)
 
 
-# gc=False, here and in the log: JSON holds no cycles, and there are a dozen events to a call to be looked at for them.
+# gc=False, here, in calls and in the log: JSON holds no cycles, and an import has too many of them to be looked at for
+# some again and again.
 class Event(msgspec.Struct, frozen=True, gc=False):
     """One step of a call: what the caller heard or pressed, or what the application did.
 

@@ -9,7 +9,7 @@ from callhouse.model.call import Call
 from callhouse.model.event import Event
 
 
-class Part(msgspec.Struct, frozen=True, kw_only=True):
+class Part(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What one record says of one call: something about the call, some of its events, or both."""
 
     session_id: str
@@ -24,7 +24,7 @@ The events of a call in progress are left out: its rows are there to be joined a
 """
 
 
-class Fragment(msgspec.Struct, frozen=True, kw_only=True):
+class Fragment(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One row of a call that makes sense only with the others: *content* in a normal form without line feeds, so that
     equal rows are the same one. All of a *group* are joined whenever one is new, and what they say then replaces what
     they said before.
@@ -35,7 +35,7 @@ class Fragment(msgspec.Struct, frozen=True, kw_only=True):
     join: Join
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True):
+class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One record as it was sent by *account* to *source*, and what came of reading it, or why nothing did.
 
     *origin* says where it stands if it came from a file: ``path:line``.
@@ -48,7 +48,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     origin: str = ""
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What the store did with a record. *refusal* is the reason when it was not kept.
 
     *repeated* tells that it changed nothing; *expired_events* counts the events that were left out for their age.

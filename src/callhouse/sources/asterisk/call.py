@@ -43,20 +43,21 @@ def call_of(
         answer = max(start, answer)
     if end is not None:
         end = max(start, answer or 0, end)
-    began, picked_up, over = (None if time is None else time // 1000 for time in (start, answer, end))
-    length = billed = None
-    if over is not None:
-        length = billed = 0 if picked_up is None else over - picked_up
+    picked_up = None if answer is None else answer // 1000
+    over = length = None
+    if end is not None:
+        over = end // 1000
+        length = 0 if picked_up is None else over - picked_up
     code, scheme = cause or (None, None)
     return Call(
         session_id=session_id,
         call_uuid=session_id,
         parent_call_uuid=parent,
-        start=began,
+        start=start // 1000,
         answer=picked_up,
         end=over,
         duration=length,
-        billed_duration=billed,
+        billed_duration=length,
         hangup_original_code=code,
         hangup_original_scheme=scheme,
         hangup_source=source,

@@ -16,8 +16,8 @@ NO_NUMBERS = frozenset(("", "h", "s", "t", "i", "e", "o", "a", "T", "failed"))
 _MEETINGS = frozenset(("ConfBridge", "MeetMe", "Park", "ParkedCall", "Pickup", "PickupChan", "Bridge"))
 """Applications in which channels meet that did not dial one another."""
 
-_TRANSFERS = frozenset(("BLINDTRANSFER", "ATTENDEDTRANSFER"))
 _OF_CHANNEL = frozenset(("CHAN_START", "ANSWER", "BRIDGE_ENTER", "HANGUP", "CHAN_END"))
+_OF_CALL = frozenset(("BLINDTRANSFER", "ATTENDEDTRANSFER", "LINKEDID_END"))
 _time = attrgetter("time")
 
 
@@ -119,7 +119,7 @@ class Channel:
 
     @property
     def was_dialled(self) -> bool:
-        return any(row.app.startswith("AppDial") for row in self.rows)
+        return any(app.startswith("AppDial") for app in {row.app for row in self.rows})
 
 
 class Cel:
@@ -140,15 +140,16 @@ class Cel:
             if row.channel != channel.name:
                 # It took another one's place, as a channel does that picks up.
                 renamed[row.channel] = channel
-            if row.num and not channel.number:
+            if not channel.number and row.num:
                 channel.number = row.num
             kind = row.kind
             if kind in _OF_CHANNEL:
                 channel.take(row)
-            elif kind == "LINKEDID_END":
-                self.ended = row.time
-            elif kind in _TRANSFERS:
-                self.transfers.append(row)
+            elif kind in _OF_CALL:
+                if kind == "LINKEDID_END":
+                    self.ended = row.time
+                else:
+                    self.transfers.append(row)
         self.named = {**renamed, **{channel.name: channel for channel in channels.values()}}
         for channel in list(channels.values()):
             first = self.named.get(channel.name[:-1] + "1") if is_second_half(channel.name) else None
@@ -157,11 +158,13 @@ class Cel:
                 del channels[channel.uniqueid]
         # A call that another one was joined to has channels, but not the one that it is named after.
         self.root = channels.get(group) or next(iter(channels.values()), None)
-        others = [channel for channel in channels.values() if channel is not self.root]
         # Where not even the call's own channel began, the rows begin too late, or CEL is told not to say so.
         self._has_begun = self.root is not None and self.root.started
-        self.arrived = [channel for channel in others if self.has_arrived(channel)]
-        self.legs = [channel for channel in others if not self.has_arrived(channel)]
+        self.arrived: list[Channel] = []
+        self.legs: list[Channel] = []
+        for channel in channels.values():
+            if channel is not self.root:
+                (self.arrived if self.has_arrived(channel) else self.legs).append(channel)
 
     def has_arrived(self, channel: Channel) -> bool:
         """Whether *channel*, which is not the call's own, began in another call."""
@@ -169,8 +172,8 @@ class Cel:
 
     def went(self, channel: Channel) -> bool:
         """Whether *channel* is in another call when this one, which is over, has no channel left."""
-        halves = [half for half in (channel, channel.other) if half is not None]
-        return self.ended is not None and all(half.ended is None for half in halves)
+        other = channel.other
+        return self.ended is not None and channel.ended is None and (other is None or other.ended is None)
 
     def holder(self, name: str) -> Channel | None:
         """The channel called *name*, or that of which it is the second half."""

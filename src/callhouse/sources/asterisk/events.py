@@ -13,10 +13,13 @@ ERROR_CAUSE = 34
 
 INTERWORKING = 127
 
-_PROMPTS = frozenset(
-    ("PLAYBACK", "READ", "BACKGROUND", "BACKGROUNDDETECT", "CONTROLPLAYBACK", "SAYDIGITS", "SAYNUMBER")
-)
-_STEPS = frozenset(("SET", "NOOP", "GOTO", "GOTOIF", "GOTOIFTIME", "GOSUB", "RETURN", "MACRO"))
+_APPLICATIONS: dict[str, EventClass] = {
+    **dict.fromkeys(
+        ("PLAYBACK", "READ", "BACKGROUND", "BACKGROUNDDETECT", "CONTROLPLAYBACK", "SAYDIGITS", "SAYNUMBER"), "prompt"
+    ),
+    **dict.fromkeys(("SET", "NOOP", "GOTO", "GOTOIF", "GOTOIFTIME", "GOSUB", "RETURN", "MACRO"), "debug"),
+    "CONGESTION": "error",
+}
 # Applications whose first argument is what they have a result in.
 _RESULTS = frozenset(("Read", "Record", "Background", "Set"))
 _CLASSES: dict[str, EventClass] = {
@@ -45,16 +48,17 @@ _LINES = {
 # The rows that tell what happened within an application rather than on the channel.
 _IN_APPLICATION = frozenset(("APP_START", "APP_END", "STREAM_BEGIN", "STREAM_END", "DTMF"))
 _DETAILED = {
-    "STREAM_BEGIN": ("Playing {}", "sound"),
-    "DTMF": ("Digit {}", "digit"),
-    "HANGUP": ("Hung up, cause {}", "hangupcause"),
-    "BLINDTRANSFER": ("Blind transfer to {}", "extension"),
-    "ATTENDEDTRANSFER": ("Attended transfer to {}", "transfer_target_channel_name"),
-    "FORWARD": ("Forwarded to {}", "forward"),
+    "STREAM_BEGIN": ("Playing", "sound"),
+    "DTMF": ("Digit", "digit"),
+    "HANGUP": ("Hung up, cause", "hangupcause"),
+    "BLINDTRANSFER": ("Blind transfer to", "extension"),
+    "ATTENDEDTRANSFER": ("Attended transfer to", "transfer_target_channel_name"),
+    "FORWARD": ("Forwarded to", "forward"),
 }
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _NOTHING: dict[str, Any] = {}
+_AS_THEY_ARE = (str, int)
 
 
 def details(extra: str) -> dict[str, Any]:
@@ -86,12 +90,12 @@ def event_of(row: CelRow, channel: str) -> Event:
         _add_own(data, row.title, said)
         return Event(row.time // 1000, None, "event", _own_line(row, said), data)
     for name, value in said.items():
-        data[name] = value if isinstance(value, str | int) else msgspec.json.encode(value).decode()
-    if kind in _DETAILED:
-        text, name = _DETAILED[kind]
-        line = text.format(said.get(name, "unknown"))
-    elif kind == "APP_START":
+        data[name] = value if isinstance(value, _AS_THEY_ARE) else msgspec.json.encode(value).decode()
+    if kind == "APP_START":
         line = f"{app}({row.appdata})"
+    elif kind in _DETAILED:
+        text, name = _DETAILED[kind]
+        line = f"{text} {said.get(name, 'unknown')}"
     elif kind == "APP_END":
         line = f"{app} ended"
     else:
@@ -103,12 +107,7 @@ def event_of(row: CelRow, channel: str) -> Event:
 
 def _class(kind: str, app: str, said: Mapping[str, Any]) -> EventClass:
     if kind == "APP_START":
-        upper = app.upper()
-        if upper in _PROMPTS:
-            return "prompt"
-        if upper in _STEPS:
-            return "debug"
-        return "error" if upper == "CONGESTION" else "info"
+        return _APPLICATIONS.get(app.upper(), "info")
     cause = said.get("hangupcause") if kind == "HANGUP" else None
     failed = isinstance(cause, int) and cause >= ERROR_CAUSE and not _was_cancelled(cause, said)
     return "error" if failed else "info"

@@ -37,9 +37,11 @@ def join(group: str, contents: Sequence[bytes], contexts: Contexts) -> list[Part
     """
     # The normal form sorts as bytes by what comes first and nearly by time, which makes the second sort a look.
     rows = decode_rows(b"[" + b",".join(sorted(contents)) + b"]")
-    cel = Cel(group, sorted((row for row in rows if type(row) is CelRow), key=_time))
-    cdr = Cdr(group, [row for row in rows if type(row) is CdrRow])
-    return _Join(group, cel, cdr, contexts, lost=any(type(row) is Lost for row in rows)).parts()
+    of_cel = [row for row in rows if type(row) is CelRow]
+    of_cel.sort(key=_time)
+    of_cdr = [row for row in rows if type(row) is CdrRow]
+    lost = len(of_cel) + len(of_cdr) < len(rows)
+    return _Join(group, Cel(group, of_cel), Cdr(group, of_cdr), contexts, lost=lost).parts()
 
 
 class _Join:
