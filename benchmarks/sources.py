@@ -28,7 +28,7 @@ from rich.table import Table
 from callhouse import simulation
 from callhouse.app import now
 from callhouse.ingest.importer import BATCH_RECORDS, splitter_of
-from callhouse.ingest.pump import Reader, readers
+from callhouse.ingest.readers import Reader, readers
 from callhouse.model.account import Retention
 from callhouse.model.record import Fragment, Part, Record
 from callhouse.sources import cuts, native

@@ -29,7 +29,7 @@ from callhouse.errors import CallhouseError, StoreUnavailable
 from callhouse.ingest.files import STANDARD_INPUT, expanded, mode_of
 from callhouse.ingest.follow import Follower
 from callhouse.ingest.importer import Importer, Progress
-from callhouse.ingest.pump import readers
+from callhouse.ingest.readers import readers
 from callhouse.settings import Settings
 
 NATIVE = "native"

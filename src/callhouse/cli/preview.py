@@ -11,7 +11,7 @@ from callhouse.errors import RecordError
 from callhouse.ingest.files import STANDARD_INPUT, OpenFile, title
 from callhouse.ingest.importer import Refused, splitter_of
 from callhouse.ingest.limits import IngestLimits
-from callhouse.ingest.pump import Reader, read_record
+from callhouse.ingest.readers import Reader, read_record
 from callhouse.model import call as calls
 from callhouse.model.call import Call
 from callhouse.model.event import Event

@@ -27,7 +27,8 @@ from callhouse.cli.context import (
     settings,
 )
 from callhouse.errors import CallhouseError
-from callhouse.ingest.pump import Pump, Reader, readers
+from callhouse.ingest.pump import Pump
+from callhouse.ingest.readers import Reader, readers
 from callhouse.settings import Settings
 from callhouse.store import Store
 from callhouse.store.quarantine import PREVIEW_CHARACTERS, Quarantined

@@ -2,10 +2,11 @@
 
 import asyncio
 import contextlib
+import gc
 import multiprocessing
 import signal
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
 import msgspec
@@ -13,40 +14,60 @@ import msgspec
 from callhouse.child import end_with_parent
 from callhouse.errors import CallhouseError, RecordError
 from callhouse.ingest.limits import IngestLimits
-from callhouse.ingest.pump import read_record, readers
+from callhouse.ingest.readers import read_record, readers
 from callhouse.model.record import Fragment, Join, Part
 from callhouse.sources import ReadRecord
 
-WORTHWHILE = 4_000
-"""Records after which another process pays for its start."""
+WORTHWHILE = 128 * 1024
+"""Bytes of a batch for which it pays to hand it to another process, and to start one."""
 
 Read = Part | Fragment | str
 
 
 class ReadAhead:
-    """Reads batches of records of *route* under *options*: few records here, more of them in another process."""
+    """Reads batches of records of *route* under *options*: small ones here, and large ones in another process once that
+    has started.
+    """
 
     def __init__(self, route: str, options: Mapping[str, msgspec.Struct], limits: IngestLimits) -> None:
         self._settings = route, options, limits
         self._read = readers(options)[route].read
         self._limits = limits
-        self._records = 0
         self._other: ProcessPoolExecutor | None = None
+        self._has_started: Future[None] | None = None
 
     async def read(self, raws: Sequence[bytes]) -> list[Read]:
         """What each of *raws* becomes, or why it cannot be kept."""
-        self._records += len(raws)
-        if self._records <= WORTHWHILE:
-            return [read_record(raw, self._read, self._limits) for raw in raws]
+        if sum(map(len, raws)) < WORTHWHILE:
+            return self._read_here(raws)
         if self._other is None:
             spawned = multiprocessing.get_context("spawn")
             self._other = ProcessPoolExecutor(1, spawned, initializer=_prepare, initargs=self._settings)
+            self._has_started = self._other.submit(_start)
+        if self._has_started is None or not self._has_started.done():
+            return self._read_here(raws)
         try:
-            return _here(*await asyncio.get_running_loop().run_in_executor(self._other, _read_there, raws))
+            encoded = await asyncio.get_running_loop().run_in_executor(self._other, _read_there, raws)
         except BrokenProcessPool:
             raise CallhouseError(
                 "The process that reads records was ended. What was imported is kept; run the same command again."
             ) from None
+        return self._found(encoded, raws)
+
+    def _read_here(self, raws: Sequence[bytes]) -> list[Read]:
+        return [read_record(raw, self._read, self._limits) for raw in raws]
+
+    def _found(self, encoded: bytes, raws: Sequence[bytes]) -> list[Read]:
+        found = _decode(encoded)
+        rows: list[Fragment] = []
+        if found.groups:
+            # The function that joins them is not handed over: any of their rows tells it here too.
+            [first] = self._read_here([next(raw for raw, read in zip(raws, found.reads, strict=True) if read == 0)])
+            assert isinstance(first, Fragment)
+            for name, contents, parts in found.groups:
+                join = first.join if parts is None else _Joined(first.join, contents, parts)
+                rows += [Fragment(group=name, content=content, join=join) for content in contents]
+        return [rows[read] if isinstance(read, int) else read for read in found.reads]
 
     def close(self) -> None:
         if self._other is not None:
@@ -54,26 +75,26 @@ class ReadAhead:
 
 
 class _Joined:
-    """A Join that knows what comes of the rows of a batch, which is all that there is of most groups."""
+    """A Join that knows what comes of the *rows* of a batch, which is all that there is of most groups."""
 
-    def __init__(self, join: Join, known: Mapping[str, tuple[list[bytes], list[Part]]]) -> None:
+    def __init__(self, join: Join, rows: list[bytes], parts: list[Part]) -> None:
         self._join = join
-        self._known = known
+        self._rows = rows
+        self._parts = parts
 
     def __call__(self, group: str, rows: Sequence[bytes]) -> list[Part]:
-        known, parts = self._known.get(group, (None, []))
-        return parts if rows == known else self._join(group, rows)
+        return self._parts if rows == self._rows else self._join(group, rows)
 
 
 class _Found(msgspec.Struct, array_like=True):
-    """What a batch of records becomes, in a form that takes little time to hand over: of each record a part, or else
-    the group and the content of a row, or else a reason. *joined* are the rows of groups and what they tell.
+    """What a batch of records becomes, in a form that takes little time to hand over.
+
+    Of each record a part, or a reason, or else which of the rows of all *groups* it is. A group is its name, its rows,
+    and what they tell, or None where they cannot be joined.
     """
 
-    parts: list[Part | None]
-    rows: list[tuple[str, bytes] | None]
-    reasons: list[str | None]
-    joined: dict[str, tuple[list[bytes], list[Part]]]
+    reads: list[Part | str | int]
+    groups: list[tuple[str, list[bytes], list[Part] | None]]
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -88,34 +109,35 @@ def _prepare(route: str, options: Mapping[str, msgspec.Struct], limits: IngestLi
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     end_with_parent()
     _prepared.append((readers(options)[route].read, limits))
+    # What was imported stays; to look through it again and again for garbage takes longer than there is of that.
+    gc.freeze()
 
 
-def _read_there(raws: Sequence[bytes]) -> tuple[bytes, Join | None]:
-    """The _Found of *raws*, and what joins its rows."""
+def _start() -> None:
+    """Return once this process is prepared."""
+
+
+def _read_there(raws: Sequence[bytes]) -> bytes:
+    """The _Found of *raws*."""
     [(read, limits)] = _prepared
     reads = [read_record(raw, read, limits) for raw in raws]
-    fragments = [each for each in reads if isinstance(each, Fragment)]
     groups: dict[str, dict[bytes, None]] = {}
-    for fragment in fragments:
-        groups.setdefault(fragment.group, {})[fragment.content] = None
-    joined = {}
+    join: Join | None = None
+    for each in reads:
+        if isinstance(each, Fragment):
+            groups.setdefault(each.group, {})[each.content] = None
+            join = each.join
+    places: dict[tuple[str, bytes], int] = {}
+    found: list[tuple[str, list[bytes], list[Part] | None]] = []
     for group, rows in groups.items():
+        assert join is not None
+        contents = list(rows)
+        parts = None
         # What cannot be joined is found out again, and told, by the store.
         with contextlib.suppress(RecordError):
-            joined[group] = list(rows), fragments[0].join(group, list(rows))
-    found = _Found(
-        [each if isinstance(each, Part) else None for each in reads],
-        [(each.group, each.content) if isinstance(each, Fragment) else None for each in reads],
-        [each if isinstance(each, str) else None for each in reads],
-        joined,
-    )
-    return _encode(found), fragments[0].join if fragments else None
-
-
-def _here(encoded: bytes, join: Join | None) -> list[Read]:
-    found = _decode(encoded)
-    joined = None if join is None else _Joined(join, found.joined)
-    return [
-        part or (Fragment(group=row[0], content=row[1], join=joined) if row and joined else reason or "")
-        for part, row, reason in zip(found.parts, found.rows, found.reasons, strict=True)
-    ]
+            parts = join(group, contents)
+        found.append((group, contents, parts))
+        for content in contents:
+            places[group, content] = len(places)
+    numbered = [places[each.group, each.content] if isinstance(each, Fragment) else each for each in reads]
+    return _encode(_Found(numbered, found))

@@ -16,7 +16,7 @@ from callhouse.ingest.body import JsonSplitter
 from callhouse.ingest.files import OpenFile, failing_clearly, title, too_long
 from callhouse.ingest.limits import IngestLimits
 from callhouse.ingest.pipes import Pipe, is_piped
-from callhouse.ingest.pump import Reader, readers
+from callhouse.ingest.readers import Reader, readers
 from callhouse.ingest.reading import Places, Reading, digest
 from callhouse.model.account import Account
 from callhouse.model.record import Outcome, Record
@@ -194,7 +194,8 @@ class Importer:
                         await self.flush(file)
                         await self.settle()
                     elif line[-1:] == b"\n":
-                        await self._feed(reading, line, file)
+                        if self._feed(reading, line, file):
+                            await self._pause(reading, file)
                     else:
                         self._take(reading.rest(line), file)
                         return
@@ -214,23 +215,29 @@ class Importer:
                 self._take(reading.feed_long(line, begins=not is_long, ends=ends), file)
                 is_long = not ends
             elif ends:
-                await self._feed(reading, line, file)
+                if self._feed(reading, line, file):
+                    await self._pause(reading, file)
             else:
                 return line
             if self.stopping.is_set():
                 break
         return b""
 
-    async def _feed(self, reading: Reading, line: bytes, file: OpenFile) -> None:
-        cuts = reading.feed(line)
-        if cuts:
+    def _feed(self, reading: Reading, line: bytes, file: OpenFile) -> bool:
+        """Take in the records that end with *line*; whether it is time to pause. Raises FileUnreadable."""
+        if cuts := reading.feed(line):
             self._take(cuts, file)
-            if len(self._raws) >= BATCH_RECORDS or self._bytes >= BATCH_BYTES:
-                self.reached(reading.place(), file)
-                await self.flush(file)
-        elif reading.open_size > self._limits.max_body:
+            return len(self._raws) >= BATCH_RECORDS or self._bytes >= BATCH_BYTES
+        if reading.open_size > self._limits.max_body:
             raise too_long(file.path, reading.lines, self._limits.max_body)
-        elif reading.lines % LINES_BETWEEN_PAUSES == 0:
+        return reading.lines % LINES_BETWEEN_PAUSES == 0
+
+    async def _pause(self, reading: Reading, file: OpenFile) -> None:
+        """Let a batch that is full be stored, and signals be seen."""
+        if len(self._raws) >= BATCH_RECORDS or self._bytes >= BATCH_BYTES:
+            self.reached(reading.place(), file)
+            await self.flush(file)
+        else:
             self._on_progress(file)
             await asyncio.sleep(0)
 

@@ -1,20 +1,18 @@
 """Records in, outcomes out: the way from a source's reader to the store, over HTTP or from the quarantine."""
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import msgspec
 
-from callhouse import sources
-from callhouse.discovery import discover
-from callhouse.errors import RecordError, Unreadable
+from callhouse.errors import Unreadable
 from callhouse.ingest import body as bodies
 from callhouse.ingest.limits import IngestLimits
+from callhouse.ingest.readers import Reader, read_record
 from callhouse.model.account import Account
-from callhouse.model.record import Fragment, Outcome, Part, Record
+from callhouse.model.record import Outcome, Record
 from callhouse.observability import EXPIRED_EVENTS, INGESTED, QUEUE_DEPTH
-from callhouse.sources import ReadRecord, Source, Splitter, is_json
+from callhouse.sources import ReadRecord, is_json
 from callhouse.store import Store
 from callhouse.store.quarantine import Quarantined
 
@@ -45,15 +43,6 @@ class Sent(msgspec.Struct):
     body: bytes
     content_type: str
     content_encoding: str
-
-
-@dataclass(frozen=True)
-class Reader:
-    """How a route's bodies are cut into records and its records are read, as the *source* of that name says."""
-
-    source: str
-    read: ReadRecord
-    splitter: Callable[[], Splitter] | None
 
 
 class Pump:
@@ -97,25 +86,6 @@ class Pump:
         """Try the *raw* record of a quarantine's entry again under today's limits and retention."""
         record = Record(account=account, source=entry.source, raw=raw, read=read_record(raw, read, self._limits))
         return await self._store.replay(record, entry.id)
-
-
-def read_record(raw: bytes, read: ReadRecord, limits: IngestLimits) -> Part | Fragment | str:
-    """What *read* makes of a record, or why it cannot be kept."""
-    if len(raw) > limits.max_record:
-        return f"has more than {limits.max_record} bytes"
-    try:
-        return read(raw, limits.max_depth)
-    except RecordError as error:
-        return str(error)
-
-
-def readers(options: Mapping[str, msgspec.Struct]) -> dict[str, Reader]:
-    """The reader of each route below ``/ingest/``, under the *options* of the sources that are named there."""
-    return {
-        route: Reader(source.name, read, source.splitter)
-        for source in discover(sources, Source)
-        for route, read in source.readers_with(options.get(source.name)).items()
-    }
 
 
 def _reply(route: str, outcomes: Sequence[Outcome]) -> Reply:

@@ -21,7 +21,8 @@ from callhouse.errors import (
     matching,
 )
 from callhouse.ingest import body, reference
-from callhouse.ingest.pump import Pump, Reader, Sent, readers
+from callhouse.ingest.pump import Pump, Sent
+from callhouse.ingest.readers import Reader, readers
 from callhouse.render import JSON, failure_headers
 
 PATH = "/ingest"

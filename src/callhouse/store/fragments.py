@@ -31,6 +31,8 @@ WHERE source = :source AND ended IS NULL AND changed < :before ORDER BY changed 
 GroupKey = tuple[int, str, str]
 """Account, name and source."""
 
+_KEPT, _REPEATED = Outcome(), Outcome(repeated=True)
+
 
 def digest_of(row: bytes) -> bytes:
     """What is kept of *row* for good."""
@@ -96,10 +98,12 @@ class Group:
     def outcome(self, digest: bytes) -> Outcome:
         """What became of the row that has *digest*; of one that stands in the batch again, that it is a repeat."""
         if digest not in self.new or (self.refusal is None and digest in self._told):
-            return Outcome(repeated=True)
+            return _REPEATED
         if self.refusal is not None:
             return Outcome(refusal=self.refusal)
         self._told.add(digest)
+        if not self.expired_events:
+            return _KEPT
         # They are counted once, with the first of the rows that brought them.
         expired, self.expired_events = self.expired_events, 0
         return Outcome(expired_events=expired)
@@ -125,21 +129,23 @@ def gather(
 ) -> tuple[list[Group], list[tuple[Group, bytes] | None]]:
     """The groups that *records* bring something new to, joined, and for each record its group and its digest there."""
     groups: dict[GroupKey, Group] = {}
+    group_of: list[Group | None] = []
     for record in records:
-        if isinstance(record.read, Fragment):
-            key = record.account.id, record.read.group, record.source
-            if key not in groups:
-                groups[key] = Group(record.account, record.read.group, record.source, record.read.join)
+        read = record.read
+        group = None
+        if isinstance(read, Fragment):
+            key = record.account.id, read.group, record.source
+            group = groups.get(key)
+            if group is None:
+                group = groups[key] = Group(record.account, read.group, record.source, read.join)
+        group_of.append(group)
     keys = ({"account_id": account_id, "name": name, "source": source} for account_id, name, source in groups)
     for account_id, name, source, digests, document in tx.each(_KNOWN, keys) if groups else []:
         groups[account_id, name, source].load(digests, document)
-    places: list[tuple[Group, bytes] | None] = []
-    for record in records:
-        if isinstance(record.read, Fragment):
-            group = groups[record.account.id, record.read.group, record.source]
-            places.append((group, group.add(record.read.content)))
-        else:
-            places.append(None)
+    places = [
+        (group, group.add(record.read.content)) if group is not None and isinstance(record.read, Fragment) else None
+        for record, group in zip(records, group_of, strict=True)
+    ]
     changed = [group for group in groups.values() if group.new]
     for group in changed:
         try:

@@ -20,7 +20,7 @@ from callhouse.sources.asterisk.call import CAUSES, INTERWORKING, NORMAL, SOON, 
 from callhouse.sources.asterisk.channels import NO_NUMBERS, Cdr, Cel, Channel, is_half
 from callhouse.sources.asterisk.dialplan import Contexts, extra_of, variables_of
 from callhouse.sources.asterisk.legs import Legs, device_of
-from callhouse.sources.asterisk.rows import CdrRow, CelRow, Lost, decode_rows
+from callhouse.sources.asterisk.rows import CdrRow, CelRow, decode_rows
 
 _NO_REASONS: tuple[Cause, ...] = (None, NORMAL, INTERWORKING)
 """Causes that a caller's channel may have when he gives up before anybody answers."""

@@ -27,8 +27,10 @@ class Variables:
 
     def __getitem__(self, name: str) -> str:
         """The value, without NUL characters; empty when there is none."""
-        [value] = self.all(name)[:1] or [""]
-        return value
+        value = self._values.get(name, "")
+        if isinstance(value, str):
+            return value.replace("\0", "\ufffd")
+        return next(iter(texts(value)), "")
 
     def all(self, name: str) -> list[str]:
         return texts(self._values.get(name))

@@ -63,7 +63,9 @@ class Template:
         ):
             raise self._misfit()
         values.append(row[place : len(row) - len(last)])
-        return dict(zip(self._names, (_ESCAPED.sub(r"\1", value) for value in values), strict=True))
+        if "\\" in row:
+            values = [_ESCAPED.sub(r"\1", value) for value in values]
+        return dict(zip(self._names, values, strict=True))
 
     def _misfit(self) -> RecordError:
         return RecordError(
