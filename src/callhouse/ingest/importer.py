@@ -24,7 +24,7 @@ from callhouse.sources import Cut, Splitter, is_json
 from callhouse.store import Store
 from callhouse.store.imports import Place
 
-BATCH_RECORDS = 2_000
+BATCH_RECORDS = 5_000
 BATCH_BYTES = 16 * 1024 * 1024
 BATCHES_UNDER_WAY = 3
 """One that is stored, one that was read meanwhile, and one that is being read."""
