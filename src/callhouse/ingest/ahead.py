@@ -5,7 +5,7 @@ import contextlib
 import multiprocessing
 import signal
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
 import msgspec
@@ -19,6 +19,8 @@ from callhouse.sources import ReadRecord
 
 WORTHWHILE = 4_000
 """Records after which another process pays for its start."""
+
+_MEANT_FOR_PARENT = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 
 Read = Part | Fragment | str
 
@@ -38,15 +40,25 @@ class ReadAhead:
         self._records += len(raws)
         if self._records <= WORTHWHILE:
             return [read_record(raw, self._read, self._limits) for raw in raws]
-        if self._other is None:
-            spawned = multiprocessing.get_context("spawn")
-            self._other = ProcessPoolExecutor(1, spawned, initializer=_prepare, initargs=self._settings)
         try:
-            return _here(*await asyncio.get_running_loop().run_in_executor(self._other, _read_there, raws))
+            return _here(*await asyncio.wrap_future(self._submit(raws)))
         except BrokenProcessPool:
             raise CallhouseError(
                 "The process that reads records was ended. What was imported is kept; run the same command again."
             ) from None
+
+    def _submit(self, raws: Sequence[bytes]) -> "Future[tuple[bytes, Join | None]]":
+        if self._other is not None:
+            return self._other.submit(_read_there, raws)
+        spawned = multiprocessing.get_context("spawn")
+        self._other = ProcessPoolExecutor(1, spawned, initializer=_prepare, initargs=self._settings)
+        # Ctrl-C reaches both processes, and so does what ends a service. It is meant for this one; the other, which is
+        # started here and takes over what is blocked, must read on for what this one still stores.
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _MEANT_FOR_PARENT)
+        try:
+            return self._other.submit(_read_there, raws)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
     def close(self) -> None:
         if self._other is not None:
@@ -84,9 +96,7 @@ _prepared: list[tuple[ReadRecord, IngestLimits]] = []
 
 
 def _prepare(route: str, options: Mapping[str, msgspec.Struct], limits: IngestLimits) -> None:
-    # Ctrl-C is meant for the process that started this one, and this one ends with it, in whatever way it ends.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    end_with_parent()
+    end_with_parent(signal.SIGKILL)
     _prepared.append((readers(options)[route].read, limits))
 
 
