@@ -15,7 +15,7 @@ serve: $(INSTALLED)
 	$(BIN)/callhouse serve
 
 test: $(INSTALLED) debian-packages
-	$(BIN)/pytest
+	$(BIN)/pytest --numprocesses logical --dist loadfile
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check src tests benchmarks

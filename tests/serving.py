@@ -31,7 +31,7 @@ def callhouse(*arguments, data=None, check=True, env=None, typed=None):
         capture_output=True,
         text=True,
         check=False,
-        env={"NO_COLOR": "1", "COLUMNS": "200", **os.environ, **(env or {})},
+        env={**os.environ, "NO_COLOR": "1", "COLUMNS": "200", **(env or {})},
         input=typed,
         timeout=120,
     )

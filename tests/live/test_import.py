@@ -1,6 +1,7 @@
 """``callhouse import`` as a user runs it: a process of its own beside the server, from which the calls are read."""
 
 import contextlib
+import gzip
 import json
 import os
 import re
@@ -236,9 +237,10 @@ def test_an_import_that_is_ended_goes_on_where_it_was(own_server, tmp_path, end)
     log = tmp_path / "Master.csv"
     log.write_bytes(lines(RECORDS))
     command = [*COMMAND, "import", "freeswitch", str(log), "--account", str(login.id), "--data", str(server.data)]
-    first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0)
     wait_until(lambda: stored(server, login) >= 4_000, "the first calls")
-    first.send_signal(end)
+    # As Ctrl-C and systemd do: every process of the import gets it.
+    os.killpg(first.pid, end)
     _, errors = first.communicate(timeout=60)
     assert first.returncode != 0
     if end != signal.SIGKILL:
@@ -339,6 +341,44 @@ def test_what_is_written_while_nobody_looks_is_found_wherever_rotation_put_it(ow
     with following(server, login, log) as process:
         wait_for(15)
     assert process.returncode == 0, process.errors
+
+
+def test_an_import_that_is_ended_again_and_again_while_it_catches_up_reads_every_file_to_its_end(own_server, tmp_path):
+    server = own_server()
+    login = server.account()
+    log = tmp_path / "Master.csv"
+    log.write_bytes(lines(10))
+    with following(server, login, log) as process:
+        wait_until(lambda: stored(server, login) == 10, "10 calls")
+    # Nobody follows while it is rotated three times; one of the files is compressed.
+    with log.open("ab") as file:
+        file.write(lines(10, 6_000))
+    log.rename(tmp_path / "Master.csv.3")
+    log.write_bytes(lines(6_000, 12_000))
+    log.rename(tmp_path / "Master.csv.2")
+    (tmp_path / "Master.csv.1.gz").write_bytes(gzip.compress(lines(12_000, 12_010)))
+    log.write_bytes(lines(12_010, 12_020))
+    for end, enough in ((signal.SIGKILL, 11), (signal.SIGTERM, 6_001)):
+        with following(server, login, log) as process:
+            wait_until(lambda enough=enough: stored(server, login) >= enough, "more calls")
+            process.send_signal(end)
+    with following(server, login, log) as process:
+        wait_until(lambda: stored(server, login) == 12_020, "all calls")
+    assert process.returncode == 0, process.errors
+
+
+def test_a_file_that_was_written_and_rotated_after_the_wait_for_it_ended_is_found(own_server, tmp_path):
+    server = own_server()
+    login = server.account()
+    log = tmp_path / "Master.csv"
+    with following(server, login, log, tmp_path / "other.csv") as process:
+        assert process.stderr.readline() == f"Waiting for {log}.\n"
+        (tmp_path / "other.csv").write_bytes(line(0))
+        wait_until(lambda: stored(server, login) == 1, "a call of the other file")
+    log.write_bytes(lines(1, 5))
+    log.rename(tmp_path / "Master.csv.1")
+    with following(server, login, log):
+        wait_until(lambda: stored(server, login) == 5, "the calls of the rotated file")
 
 
 def test_files_that_fit_a_pattern_are_read_to_their_end_when_they_are_moved_elsewhere(own_server, tmp_path):

@@ -21,6 +21,8 @@ from callhouse.sources import ReadRecord
 WORTHWHILE = 128 * 1024
 """Bytes of a batch for which it pays to hand it to another process, and to start one."""
 
+_MEANT_FOR_PARENT = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+
 Read = Part | Fragment | str
 
 
@@ -41,9 +43,7 @@ class ReadAhead:
         if sum(map(len, raws)) < WORTHWHILE:
             return self._read_here(raws)
         if self._other is None:
-            spawned = multiprocessing.get_context("spawn")
-            self._other = ProcessPoolExecutor(1, spawned, initializer=_prepare, initargs=self._settings)
-            self._has_started = self._other.submit(_start)
+            self._other, self._has_started = self._start_other()
         if self._has_started is None or not self._has_started.done():
             return self._read_here(raws)
         try:
@@ -68,6 +68,18 @@ class ReadAhead:
                 join = first.join if parts is None else _Joined(first.join, contents, parts)
                 rows += [Fragment(group=name, content=content, join=join) for content in contents]
         return [rows[read] if isinstance(read, int) else read for read in found.reads]
+
+    def _start_other(self) -> "tuple[ProcessPoolExecutor, Future[None]]":
+        other = ProcessPoolExecutor(
+            1, multiprocessing.get_context("spawn"), initializer=_prepare, initargs=self._settings
+        )
+        # Ctrl-C reaches both processes, and so does what ends a service. It is meant for this one; the other, which
+        # takes over what is blocked when it is started, must read on for what this one still stores.
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _MEANT_FOR_PARENT)
+        try:
+            return other, other.submit(_start)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
     def close(self) -> None:
         if self._other is not None:
@@ -105,9 +117,7 @@ _prepared: list[tuple[ReadRecord, IngestLimits]] = []
 
 
 def _prepare(route: str, options: Mapping[str, msgspec.Struct], limits: IngestLimits) -> None:
-    # Ctrl-C is meant for the process that started this one, and this one ends with it, in whatever way it ends.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    end_with_parent()
+    end_with_parent(signal.SIGKILL)
     _prepared.append((readers(options)[route].read, limits))
     # What was imported stays; to look through it again and again for garbage takes longer than there is of that.
     gc.freeze()

@@ -4,8 +4,9 @@ import asyncio
 import contextlib
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
@@ -23,6 +24,8 @@ from callhouse.model.record import Outcome, Record
 from callhouse.sources import Cut, Splitter, is_json
 from callhouse.store import Store
 from callhouse.store.imports import Place
+
+T = TypeVar("T")
 
 BATCH_RECORDS = 5_000
 BATCH_BYTES = 16 * 1024 * 1024
@@ -141,9 +144,20 @@ class Importer:
         """Note that a directory cannot be looked into."""
         self.fail(f"{title(Path(error.filename))} cannot be looked into: {error.strerror}.")
 
-    def last_read(self, path: Path) -> int | None:
-        """When something of the file that was then called *path* was last taken in, in milliseconds."""
-        return self._last_read.get(title(path))
+    async def read_until(self, path: Path, otherwise: int) -> int:
+        """Up to when all was taken in that was written to the followed file *path*, in milliseconds; one that was not
+        followed before counts as read when it was last imported, or else *otherwise*, from now on.
+        """
+        known = await self._store.imports.read_until(self._account.id, self._route)
+        if title(path) not in known:
+            known[title(path)] = self._last_read.get(title(path), otherwise)
+            await self.remember_read_until([path], known[title(path)])
+        return known[title(path)]
+
+    async def remember_read_until(self, paths: Sequence[Path], instant: int) -> None:
+        """All that was written to the followed files *paths* up to *instant* is stored."""
+        instants = {title(path): instant for path in paths}
+        await self._patiently(lambda: self._store.imports.put_read_until(self._account.id, self._route, instants))
 
     def fail(self, reason: str) -> None:
         """Note that a file cannot be read, or not to its end."""
@@ -291,9 +305,17 @@ class Importer:
         ]
         if before is not None:
             await before
+        outcomes = await self._patiently(lambda: self._store.load(records, places))
+        for place in places:
+            self._places.put(place)
+        self._count(records, outcomes)
+        await self._store.train()
+
+    async def _patiently(self, store: Callable[[], Awaitable[T]]) -> T:
+        """What *store* gives, which is tried again while the store cannot be written, if there is patience for it."""
         while True:
             try:
-                outcomes = await self._store.load(records, places)
+                stored = await store()
                 break
             except StoreUnavailable as error:
                 if not self._patience or self.stopping.is_set():
@@ -302,10 +324,7 @@ class Importer:
                 self._on_progress(None)
                 await self.pause(STORE_RETRY_SECONDS)
         self.progress.waiting = ""
-        for place in places:
-            self._places.put(place)
-        self._count(records, outcomes)
-        await self._store.train()
+        return stored
 
     async def pause(self, seconds: float) -> None:
         """Wait, but no longer than until it is time to stop."""

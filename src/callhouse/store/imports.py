@@ -1,6 +1,6 @@
 """How far files were imported, so that an import that was interrupted, or comes again, goes on where it was."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -16,6 +16,11 @@ VALUES (:account_id, :source, :options, :id, :path, :size, :head, :digest, :reco
 ON CONFLICT (account_id, source, options, id) DO UPDATE SET
     path = excluded.path, size = excluded.size, head = excluded.head, digest = excluded.digest,
     records = excluded.records, is_whole = excluded.is_whole, changed = excluded.changed
+"""
+_READ_UNTIL = "SELECT path, read_until FROM followed_files WHERE account_id = :account_id AND source = :source"
+_PUT_READ_UNTIL = """
+INSERT INTO followed_files (account_id, source, path, read_until) VALUES (:account_id, :source, :path, :read_until)
+ON CONFLICT (account_id, source, path) DO UPDATE SET read_until = excluded.read_until
 """
 
 
@@ -52,6 +57,18 @@ class Imports:
         return [
             msgspec.convert(dict(zip(Place.__struct_fields__, row, strict=True)), Place, strict=False) for row in rows
         ]
+
+    async def read_until(self, account_id: int, source: str) -> dict[str, int]:
+        """Up to when, in milliseconds, all was taken in that was written to each file that is followed, by its path."""
+        parameters = {"account_id": account_id, "source": source}
+        rows = await self._engine.read(lambda reader: reader.rows(_READ_UNTIL, parameters))
+        return dict(rows)
+
+    async def put_read_until(self, account_id: int, source: str, instants: Mapping[str, int]) -> None:
+        """Remember that of *instants*, besides those of other paths."""
+        known = {"account_id": account_id, "source": source}
+        rows = [{**known, "path": path, "read_until": instant} for path, instant in instants.items()]
+        await self._engine.write(lambda tx: tx.each(_PUT_READ_UNTIL, rows))
 
 
 def put(tx: Transaction, places: Sequence[Place], now: int) -> None:

@@ -194,6 +194,15 @@ CREATE TABLE imports (
     PRIMARY KEY (account_id, source, options, id)
 ) WITHOUT ROWID;
 
+-- Up to when all is stored that was written to a file that is followed, and to those that rotation made of it.
+CREATE TABLE followed_files (
+    account_id INTEGER NOT NULL REFERENCES accounts (id),
+    source     TEXT NOT NULL,
+    path       TEXT NOT NULL,
+    read_until INTEGER NOT NULL,
+    PRIMARY KEY (account_id, source, path)
+) WITHOUT ROWID;
+
 -- What was refused inside an accepted batch; the digest makes a repeat of it the same entry. The record is compressed
 -- (zstd); its size and the preview, its first bytes, are those before. origin is the file and line that it came from, if
 -- it came from a file.
