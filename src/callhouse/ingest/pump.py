@@ -14,7 +14,7 @@ from callhouse.ingest.limits import IngestLimits
 from callhouse.model.account import Account
 from callhouse.model.record import Fragment, Outcome, Part, Record
 from callhouse.observability import EXPIRED_EVENTS, INGESTED, QUEUE_DEPTH
-from callhouse.sources import ReadRecord, Source, Splitter, is_json
+from callhouse.sources import CUT_OFF, ReadRecord, Source, Splitter, is_json
 from callhouse.store import Store
 from callhouse.store.quarantine import Quarantined
 
@@ -103,6 +103,8 @@ def read_record(raw: bytes, read: ReadRecord, limits: IngestLimits) -> Part | Fr
     """What *read* makes of a record, or why it cannot be kept."""
     if len(raw) > limits.max_record:
         return f"has more than {limits.max_record} bytes"
+    if raw == CUT_OFF:
+        return "is where an array of JSON was cut off: it does not end in ], and what stood behind this is missing"
     try:
         return read(raw, limits.max_depth)
     except RecordError as error:
