@@ -904,6 +904,9 @@ def test_text_from_outside_is_shown_as_text_however_it_looks_and_secrets_are_nev
     assert "firstname.lastname[/red]@x.example" in made.stdout
     login = re.search(r"developer key +(\w{32})\b", made.stdout)
     assert login
+    # Lines that a file gets are not broken for a terminal.
+    assert made.stdout.splitlines()[-1].endswith("makes new ones.")
+    assert made.stdout.splitlines()[-1].startswith("Any of them sends calls.")
     assert "[/red]" in callhouse("accounts", "list", data=data).stdout
     with Server(data) as server:
         call = {

@@ -29,7 +29,7 @@ from callhouse.ingest.importer import Importer
 from callhouse.ingest.limits import IngestLimits
 from callhouse.ingest.reading import Places, digest
 from callhouse.model.account import Retention
-from callhouse.sources import cuts
+from callhouse.sources import CUT_OFF, cuts
 from callhouse.sources.asterisk import Options
 from callhouse.store import open_store
 from callhouse.store.sqlite import FILE_NAME
@@ -297,6 +297,22 @@ def test_a_compressed_file_that_was_cut_off_gives_what_can_be_read_and_says_so(k
     in_store(work)
 
 
+@pytest.mark.parametrize("kind", PACKED)
+def test_what_stands_before_something_else_in_a_compressed_file_is_kept(kind):
+    async def work(store, account, directory):
+        log = directory / f"calls.{kind}"
+        log.write_bytes(PACKED[kind](line(1)) + PACKED[kind](line(2)) + b"junk")
+        progress = await imported(store, account, [log])
+        assert progress.accepted == 2
+        [failed] = progress.failed
+        assert "is damaged" in failed
+        log.write_bytes(PACKED[kind](line(3)) + bytes(1024))
+        padded = await imported(store, account, [log])
+        assert (padded.accepted, padded.failed) == (1, [])
+
+    in_store(work)
+
+
 def test_frames_and_members_one_after_another_are_one_file():
     async def work(store, account, directory):
         for kind, pack in PACKED.items():
@@ -349,7 +365,21 @@ def test_members_of_an_array_come_with_the_lines_that_they_begin_on():
         (2, b'{"b": 2}'),
         (3, b'{"c"'),
     ]
-    assert list(cuts(JsonSplitter(), b"[")) == []
+
+
+def test_an_array_that_is_cut_off_between_members_says_so():
+    for array in (b"[", b"[\n", b'[{"a": 1},\n', b'[{"a": 1}'):
+        *members, (number, last) = cuts(JsonSplitter(), array)
+        assert (members, number, last) == ([(1, b'{"a": 1}')] if b"a" in array else [], 1, CUT_OFF)
+
+    async def work(store, account, directory):
+        cut = directory / "calls.json"
+        cut.write_bytes(b"[" + line(1) + b"," + line(2))
+        progress = await imported(store, account, [cut])
+        assert (progress.accepted, progress.quarantined) == (2, 1)
+        assert "was cut off" in progress.refused[0].reason
+
+    in_store(work)
 
 
 def test_an_array_an_indented_object_and_lines_give_the_same_calls():
@@ -383,6 +413,13 @@ def test_the_oldest_file_of_a_directory_comes_first_and_hidden_ones_never(tmp_pa
     assert names == ["b", "sub/a", "c"]
     assert [path.name for path in expanded([str(tmp_path / "*"), str(tmp_path / "b")])] == ["b", "c"]
     assert expanded([str(tmp_path / "nothing*")]) == []
+
+
+def test_a_file_that_is_named_twice_is_read_once(tmp_path, monkeypatch):
+    (tmp_path / "a").write_bytes(line(1))
+    monkeypatch.chdir(tmp_path)
+    assert expanded(["a", f"{tmp_path}/a", "./a", "../" + tmp_path.name, "*"]) == [Path("a")]
+    assert expanded(["-", "-"]) == [Path("-")]
 
 
 def test_with_patience_a_store_that_cannot_be_written_is_waited_for(monkeypatch):

@@ -2,6 +2,7 @@
 
 import contextlib
 import gzip
+import io
 import json
 import os
 import re
@@ -13,7 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from callhouse.cli import import_progress
+from callhouse.ingest.importer import Progress
 from serving import COMMAND, callhouse, create_account, get, wait_until
 from sources.switch_calls import SAMPLES, stored_calls
 
@@ -123,6 +127,7 @@ def test_a_bad_record_is_told_with_file_line_and_reason_and_ends_in_status_1(tmp
     [entry] = json.loads(callhouse("quarantine", "list", "--json", data=tmp_path / "data").stdout)
     assert (entry["origin"], entry["record"]) == (f"{log}:2", "no,row")
     table = callhouse("quarantine", "list", data=tmp_path / "data").stdout
+    assert "\n1 record. Most frequent:" in table
     assert f"{log}:2" in re.sub(r"[│┃\s]", "", table)
 
 
@@ -216,6 +221,79 @@ def test_what_cannot_be_done_ends_in_status_1_with_a_hint(tmp_path, arguments, h
     assert done.returncode == 1
     assert hint in done.stderr
     assert "Traceback" not in done.stderr
+
+
+COMMANDS_THAT_PRINT = [
+    ("import", "native", "LOG", "--account", "1"),
+    ("import", "native", "LOG", "--dry-run"),
+    ("import", "native", "LOG", "--dry-run", "--json"),
+    ("accounts", "list"),
+]
+
+
+def printing(command, tmp_path, **options):
+    """The finished process of *command*, about a file of calls and a store with an account."""
+    create_account(tmp_path / "data")
+    log = tmp_path / "calls.json"
+    log.write_bytes(b'{"session_id":"s","start":%d}\n' % NOW)
+    words = [str(log) if word == "LOG" else word for word in command]
+    return subprocess.run(
+        [*COMMAND, *words, "--data", str(tmp_path / "data")],
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+        timeout=120,
+        **options,
+    )
+
+
+@pytest.mark.parametrize("command", COMMANDS_THAT_PRINT)
+def test_output_that_cannot_be_written_costs_a_line_of_error(tmp_path, command):
+    with Path("/dev/full").open("wb") as full:
+        done = printing(command, tmp_path, stdout=full)
+    assert (done.returncode, done.stderr) == (1, "Error: Reading or writing failed: No space left on device.\n")
+
+
+@pytest.mark.parametrize("command", COMMANDS_THAT_PRINT)
+def test_output_that_nobody_reads_any_more_ends_the_command_as_it_ends_others(tmp_path, command):
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = printing(command, tmp_path, stdout=writer)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
+
+
+@pytest.mark.parametrize("option", [("--account", "1"), ("--dry-run",)])
+def test_a_standard_input_that_is_closed_is_told(tmp_path, option):
+    command = [*COMMAND, "import", "native", "-", *option, "--data", str(tmp_path)]
+    done = subprocess.run(
+        ["bash", "-c", 'exec "$@" <&-', "bash", *command], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (1, "Error: Standard input is closed.\n")
+
+
+def test_an_import_into_an_inactive_account_says_so(tmp_path):
+    login = create_account(tmp_path / "data")
+    callhouse("accounts", "deactivate", login.id, data=tmp_path / "data")
+    log = tmp_path / "Master.csv"
+    log.write_bytes(line(1))
+    done = callhouse("import", "freeswitch", log, "--account", login.id, data=tmp_path / "data")
+    assert "1 accepted" in done.stdout
+    assert "Account 1 is inactive" in done.stderr
+
+
+@pytest.mark.parametrize("follow", [False, True])
+def test_the_progress_of_millions_of_records_fits_a_narrow_terminal(tmp_path, monkeypatch, follow):
+    terminal = Console(file=io.StringIO(), force_terminal=True, width=60, height=20)
+    monkeypatch.setattr(import_progress, "err", terminal)
+    (tmp_path / "calls").write_bytes(line(1))
+    shown = import_progress.ShownProgress([str(tmp_path)], follow=follow)
+    with shown.over(Progress(accepted=1_234_567, duplicate=2_345_678, quarantined=3_456_789)):
+        shown.update(None)
+    text = " ".join(re.sub("\x1b[^a-zA-Z]*[a-zA-Z]", "", terminal.file.getvalue()).split())
+    assert "1,234,567 accepted, 2,345,678 duplicate, 3,456,789 quarantined" in text
+    if not follow:
+        assert re.search(r"━━━━ -:--:-- [\d,]+ records/s 1,234,567", text), text
 
 
 def test_an_account_that_does_not_exist_is_named(tmp_path):

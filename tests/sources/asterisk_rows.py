@@ -9,8 +9,7 @@ from pathlib import Path
 from callhouse.model.call import merge
 from callhouse.model.record import Part
 from callhouse.sources import cuts
-from callhouse.sources.asterisk import Options, readers
-from callhouse.sources.asterisk.split import Splitter
+from callhouse.sources.asterisk import Options, plugin, readers
 
 SAMPLES = Path(__file__).parent / "samples" / "asterisk"
 CEL = "local-ivr/cel_full.csv"
@@ -45,7 +44,7 @@ COLUMNS = [
 
 
 def split(body):
-    return [row for _, row in cuts(Splitter(), body)]
+    return [row for _, row in cuts(plugin.splitter(), body)]
 
 
 def rows_of(*files):

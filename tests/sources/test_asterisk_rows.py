@@ -225,7 +225,7 @@ def test_a_body_is_cut_into_rows():
     assert split(b'\xef\xbb\xbf"a","b"\r\n\r\n"c","d"\n') == [b'"a","b"', b'"c","d"']
     assert split(b'{"a":1}\n{"b":2}\n') == [b'{"a":1}', b'{"b":2}']
     assert split(b'[{"a":1},{"b":2}]') == [b'{"a":1}', b'{"b":2}']
-    assert split(b'[{"a":1},{"b"') == [b'[{"a":1},{"b"']
+    assert split(b'[{"a":1},{"b"') == [b'{"a":1}', b'{"b"']
 
 
 def test_line_feeds_within_quotes_belong_to_the_value():
@@ -300,3 +300,14 @@ def test_numbers_need_no_quotes():
     text = io.StringIO()
     csv.writer(text).writerow(FULL)
     assert read(text.getvalue().encode()).content == read(line(FULL)).content
+
+
+def test_files_that_were_put_together_have_a_header_line_for_each():
+    rows = ["calldate,src,dst,disposition,uniqueid", "2026-11-20 10:00:00,1,2,BUSY,9.1"]
+    other = ["src,dst,uniqueid,start,disposition", "3,4,9.2,2026-11-20 10:00:00,BUSY"]
+    found = [json.loads(row) for row in split("\n".join([*rows, *rows, *other]).encode())]
+    assert [(row["src"], row["dst"], row["uniqueid"]) for row in found] == [
+        ("1", "2", "9.1"),
+        ("1", "2", "9.1"),
+        ("3", "4", "9.2"),
+    ]

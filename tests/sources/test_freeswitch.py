@@ -136,6 +136,7 @@ def test_xml_that_is_none_is_read_as_far_as_it_goes(broken):
         (b'{"variables": []}', "no variables"),
         (b"[" * 100_000, "csv_template"),
         (xml(VARIABLES) + b"\n" + xml(VARIABLES), "more than one document"),
+        (xml(VARIABLES)[:90] + xml(VARIABLES), "more than one document"),
     ],
 )
 def test_what_cannot_be_kept_is_refused_with_a_reason(body, reason):
@@ -326,10 +327,21 @@ def test_other_templates_are_pasted_from_the_configuration():
     assert read((ROW + ROW_END + ',"F"').encode(), csv_template=nested).call.dest == "800"
 
 
+def test_a_row_without_an_end_may_say_how_long_the_leg_was():
+    template = "${uuid};${start_stamp};${duration}"
+    call = read(b"u;2026-11-20 22:32:36;4", csv_template=template).call
+    assert (call.start, call.end) == (1795213956000, 1795213960000)
+    assert read(b"u;2026-11-20 22:32:36;0", csv_template=template).call.end == call.start
+    for length in (b"", b"-4", b"four", b"9" * 18):
+        with pytest.raises(RecordError, match="when the leg ended"):
+            read(b"u;2026-11-20 22:32:36;" + length, csv_template=template)
+
+
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
         ({"csv_template": "${start_stamp}"}, "uuid"),
+        ({"csv_template": "${uuid},${start_stamp},${billsec}"}, "end_stamp"),
         ({"csv_template": "${uuid},${end_stamp}"}, "start_stamp"),
         ({"csv_template": "${uuid}${start_stamp}"}, "nothing between"),
         ({"timezone": "Mars/Olympus"}, "timezone is 'Mars/Olympus'"),
@@ -346,6 +358,31 @@ def test_a_body_is_one_document_or_many_lines():
     assert split(b'{"a":1}\n{"b":2}\n') == [b'{"a":1}', b'{"b":2}']
     assert split((ROW + ROW_END + "\r\n").encode() * 2) == [(ROW + ROW_END).encode()] * 2
     assert split(b" \n ") == []
+
+
+@pytest.mark.parametrize("glue", [b"", b"\n", b"\r\n\n"])
+def test_documents_of_xml_are_cut_apart_where_the_next_one_begins(glue):
+    whole = xml(VARIABLES)
+    bare = whole.removeprefix(b'<?xml version="1.0"?>')
+    declared = whole.replace(b"<cdr", b"\n<cdr")
+    for document in (whole, bare, declared):
+        assert split(b"\xef\xbb\xbf" + glue.join([document] * 3)) == [document] * 3
+    for half in (whole[:90], declared[:90], declared[:30]):
+        assert split(half + glue + declared + glue + whole) == [half, declared, whole]
+    assert split(bare[:90] + b"\n" + bare) == [bare[:90], bare]
+    assert split(whole + b"\n" + PLAIN.encode() + b"\n" + whole) == [whole, PLAIN.encode(), whole]
+
+
+def test_a_row_or_a_value_of_json_that_holds_xml_is_cut_nowhere():
+    row = (ROW + ROW_END).replace("Fs Menu", "<?xml ?><cdr>").encode()
+    document = json.dumps({"variables": {**VARIABLES, "sip_body": "a</cdr><cdr><?xml ?>"}}, indent=1).encode()
+    assert split(row + b"\n" + row) == [row, row]
+    assert split(document + b"\n" + document) == [document, document]
+
+
+def test_objects_that_stand_in_one_line_are_refused_with_what_to_do():
+    with pytest.raises(RecordError, match="put each object on a line"):
+        read((PLAIN + PLAIN).encode())
 
 
 def seconds(work, *arguments):

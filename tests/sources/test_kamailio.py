@@ -274,6 +274,18 @@ def test_rows_may_be_separated_as_other_databases_do(mark):
     assert call.extra["acc_invite"]["sip_reason"] == ""
 
 
+def test_files_that_were_put_together_have_a_line_of_names_for_each():
+    other = "callid,method,time"
+    assert split(f"{HEADER}\n{ANSWERED}\n{HEADER}\n{FAILED}\n{other}\nc,BYE,1795213800\n".encode()) == [
+        f"{HEADER}\n{ANSWERED}".encode(),
+        f"{HEADER}\n{FAILED}".encode(),
+        f"{other}\nc,BYE,1795213800".encode(),
+    ]
+    # Who calls himself so makes no line of names.
+    row = acc("method", "callid", "30:20")
+    assert split(f"{HEADER}\n{row}\n".encode()) == [f"{HEADER}\n{row}".encode()]
+
+
 def test_a_name_in_latin_1_is_that_name():
     fragment = plugin.readers["kamailio"](f"{HEADER}\n{FAILED}".replace("Reason", "B\xfcro").encode("latin-1"), 32)
     assert "B\xfcro" in fragment.content.decode()

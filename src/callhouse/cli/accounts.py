@@ -360,4 +360,4 @@ def _print_credentials(account: Account, secrets: Secrets, note: str, *, as_json
     lines += [f"Plivo  auth id        {account.auth_id}", f"       auth token     {secrets.auth_token}"]
     for line in lines:
         out.print(plain(line), soft_wrap=True, highlight=False)
-    out.print(note)
+    out.print(note, soft_wrap=not out.is_terminal)

@@ -1,14 +1,16 @@
 """What every command shares: its options, its store, and how it prints and fails."""
 
 import asyncio
+import contextlib
 import functools
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, ParamSpec, TypeVar
+from typing import Annotated, Any, NoReturn, ParamSpec, TypeVar
 
 import msgspec
 import typer
@@ -27,8 +29,15 @@ from callhouse.store.engine import Progress
 P = ParamSpec("P")
 R = TypeVar("R")
 
-err = Console(stderr=True)
-out = Console()
+
+class _Output(Console):
+    def on_broken_pipe(self) -> NoReturn:
+        # failing_clearly ends the command as it ends one that prints JSON.
+        raise BrokenPipeError
+
+
+err = _Output(stderr=True)
+out = _Output()
 
 Data = Annotated[
     str | None, typer.Option("--data", metavar="DIR", help="Directory of the store.", rich_help_panel="Settings")
@@ -63,12 +72,34 @@ def failing_clearly(command: Callable[P, R]) -> Callable[P, R]:
     @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
-            return command(*args, **kwargs)
-        except CallhouseError as error:
-            err.print(f"Error: {plain(str(error))}", style="red", highlight=False, soft_wrap=True)
+            result = command(*args, **kwargs)
+            # What is still to be printed may fail too.
+            if sys.stdout is not None:
+                sys.stdout.flush()
+        except BrokenPipeError:
+            # Who read the output has seen enough: the status of a program that SIGPIPE ended, which says just that.
+            _give_up_output()
+            raise typer.Exit(128 + signal.SIGPIPE) from None
+        except OSError as error:
+            _give_up_output()
+            _print_error(f"{error.filename or 'Reading or writing failed'}: {error.strerror or error}.")
             raise typer.Exit(1) from None
+        except CallhouseError as error:
+            _print_error(str(error))
+            raise typer.Exit(1) from None
+        return result
 
     return wrapped
+
+
+def _print_error(reason: str) -> None:
+    err.print(f"Error: {plain(reason)}", style="red", highlight=False, soft_wrap=True)
+
+
+def _give_up_output() -> None:
+    """Let what could not be written be forgotten, which Python would try to write once more in the end."""
+    with contextlib.suppress(OSError, ValueError), Path(os.devnull).open("wb") as devnull:
+        os.dup2(devnull.fileno(), sys.stdout.fileno())
 
 
 def settings(

@@ -6,8 +6,10 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
+from rich.console import RenderableType
 from rich.progress import BarColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as ProgressBar
+from rich.text import Text
 
 from callhouse.cli.context import counted, err, out, plain, print_json
 from callhouse.ingest.files import OpenFile, expanded
@@ -31,6 +33,15 @@ class Imported(msgspec.Struct):
     refused: Sequence[Refused]
 
 
+class _Bar(ProgressBar):
+    """A line that a terminal of 60 columns has room for, and the counts below it."""
+
+    def get_renderables(self) -> Iterator[RenderableType]:
+        yield from super().get_renderables()
+        for task in self.tasks:
+            yield Text(task.fields["counts"])
+
+
 class ShownProgress:
     """The progress on the terminal; without one, of an import that follows files, a line now and then."""
 
@@ -42,11 +53,11 @@ class ShownProgress:
         self._told_waiting = ""
         self._progress = Progress()
         total = None if follow else sum(map(_size, expanded(names)))
-        more = () if follow else (BarColumn(), TimeRemainingColumn())
-        self._bar = ProgressBar(
+        more = () if follow else (BarColumn(bar_width=20), TimeRemainingColumn())
+        self._bar = _Bar(
             SpinnerColumn(),
             *more,
-            TextColumn("{task.fields[counts]}"),
+            TextColumn("{task.description}"),
             console=err,
             transient=True,
             disable=not err.is_terminal,
@@ -66,9 +77,8 @@ class ShownProgress:
         read = self._read + (0 if file is None else file.position)
         rate = self._progress.records / max(now - self._began, 0.001)
         counts = _counts(self._progress)
-        if not self._follow:
-            counts = f"{rate:,.0f} records/s · {counts}"
-        self._bar.update(self._task, completed=read, counts=counts)
+        doing = "following" if self._follow else f"{rate:,.0f} records/s"
+        self._bar.update(self._task, completed=read, description=doing, counts=counts)
         has_news = self._progress.records != self._said
         if self._follow and not err.is_terminal and has_news and now - self._said_at >= REPORT_SECONDS:
             err.print(counts, highlight=False, soft_wrap=True)

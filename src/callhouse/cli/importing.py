@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import signal
 import stat
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -30,6 +31,7 @@ from callhouse.ingest.files import STANDARD_INPUT, expanded, mode_of
 from callhouse.ingest.follow import Follower
 from callhouse.ingest.importer import Importer, Progress
 from callhouse.ingest.readers import readers
+from callhouse.model.account import Account
 from callhouse.settings import Settings
 
 NATIVE = "native"
@@ -100,6 +102,9 @@ def import_(
 def _check(names: Sequence[str], *, follow: bool) -> None:
     if follow and str(STANDARD_INPUT) in names:
         raise typer.BadParameter("standard input ends by itself; leave out --follow.", param_hint="FILE")
+    # What is opened next would take the number of a closed standard input, and be read in its place.
+    if str(STANDARD_INPUT) in names and sys.stdin is None:
+        raise CallhouseError("Standard input is closed.")
     for name in names:
         path = Path(name)
         mode = mode_of(path)
@@ -117,10 +122,13 @@ async def _import(
 ) -> tuple[Progress, bool]:
     """Import; what came of it, and whether it was told to stop."""
     async with opened(in_force) as store:
+        owner = await store.accounts.get(account)
+        if not owner.active:
+            _warn_of_inactive(owner)
         shown = ShownProgress(names, follow=follow)
         importer = Importer(
             store,
-            await store.accounts.get(account),
+            owner,
             route,
             in_force.sources,
             in_force.ingest,
@@ -144,6 +152,16 @@ async def _import(
                     "run the same command again to go on."
                 ) from error
         return importer.progress, importer.stopping.is_set()
+
+
+def _warn_of_inactive(account: Account) -> None:
+    err.print(
+        f"Account {account.id} is inactive: its calls are kept, and nobody can read them through the APIs until "
+        f"`callhouse accounts activate {account.id}`.",
+        style="yellow",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 async def _take(importer: Importer, paths: Sequence[Path], shown: ShownProgress) -> None:

@@ -15,6 +15,7 @@ from callhouse.cli.context import (
     Data,
     Json,
     Set,
+    counted,
     err,
     failing_clearly,
     local_time,
@@ -125,7 +126,8 @@ async def _print_entries(store: Store, account: int | None, limit: int) -> None:
         out.print("The quarantine is empty.")
         return
     reasons = await store.quarantine.reasons(account, limit=3)
-    shown = f"{limit:,} of {count:,} records; `--limit` shows more." if count > limit else f"{count:,} records."
+    every = counted(count, "record")
+    shown = f"{limit:,} of {every}; `--limit` shows more." if count > limit else f"{every}."
     out.print(f"{shown} Most frequent:")
     for reason, times in reasons:
         out.print(Padding.indent(f"{plain(reason)} ({times:,})", INDENT))

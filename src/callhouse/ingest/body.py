@@ -2,21 +2,18 @@
 
 import asyncio
 import contextlib
-import re
 import zlib
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable
 from itertools import islice
 from typing import Any
 
-import msgspec
 import zstandard
 from litestar import Request
 
 from callhouse.errors import TooLarge, Unreadable
-from callhouse.sources import Cut, LineSplitter, Splitter, cuts, is_json
+from callhouse.sources import BYTE_ORDER_MARK, ArraySplitter, LineSplitter, Splitter, cuts, is_json, members_of
 
 _NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines")
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _LARGEST_WINDOW = 2**27
 
 SILENCE_SECONDS = 30
@@ -36,10 +33,6 @@ PATIENCE = 4
 
 MAX_FRAMES = 10_000
 """zstd frames or gzip members of a body. Most senders send one, and one that appends to a file a frame each time."""
-
-# Possessive, and a string may end with the body: a body cut off within one is read once, not once from each quote.
-_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[\[\]{},]', re.DOTALL)
-_split_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 async def receive(request: Request[Any, Any, Any], limit: int) -> bytes:
@@ -157,13 +150,13 @@ def split(body: bytes, content_type: str, max_records: int, splitter: Splitter |
 
 def _records(body: bytes, content_type: str, max_records: int) -> list[bytes]:
     media_type = content_type.partition(";")[0].strip().lower()
-    body = body.removeprefix(_BYTE_ORDER_MARK).strip()
+    body = body.removeprefix(BYTE_ORDER_MARK).strip()
     if not body:
         raise Unreadable("The body is empty; send a JSON object, a JSON array or NDJSON.")
     if media_type in _NDJSON:
         return _lines(body)
     if body[:1] == b"[":
-        return _members(body, max_records)
+        return list(islice(members_of(body), max_records + 1))
     if body[:1] == b"{":
         # Scripts forget the content type; lines of objects can be nothing else than NDJSON.
         first, _, rest = body.partition(b"\n")
@@ -172,35 +165,11 @@ def _records(body: bytes, content_type: str, max_records: int) -> list[bytes]:
     raise Unreadable("The body is neither a JSON object, a JSON array nor NDJSON.")
 
 
-class JsonSplitter:
+class JsonSplitter(ArraySplitter):
     """Cuts a file: the members of a JSON array, else objects of JSON, each in a line or over several."""
 
     def __init__(self) -> None:
-        self._is_array: bool | None = None
-        self._number = 0
-        self._array: list[bytes] = []
-        self._lines = LineSplitter()
-
-    def take(self, number: int, line: bytes) -> Iterable[Cut]:
-        if self._is_array is None:
-            line = line.removeprefix(_BYTE_ORDER_MARK)
-            if start := line.lstrip()[:1]:
-                self._is_array, self._number = start == b"[", number
-        if not self._is_array:
-            return self._lines.take(number, line)
-        self._array.append(line)
-        return ()
-
-    def rest(self) -> Iterable[Cut]:
-        return self._members(b"".join(self._array)) if self._is_array else self._lines.rest()
-
-    def _members(self, array: bytes) -> Iterator[Cut]:
-        number, place = self._number, 0
-        for member in _whole_members(array.strip()):
-            start = array.index(member, place)
-            number += array.count(b"\n", place, start)
-            place = start
-            yield number, member
+        super().__init__(LineSplitter())
 
 
 def _lines(body: bytes) -> list[bytes]:
@@ -208,49 +177,3 @@ def _lines(body: bytes) -> list[bytes]:
     if not any(line.startswith(b"{") for line in lines):
         raise Unreadable("The body is no NDJSON: not one line of it is a JSON object.")
     return lines
-
-
-def _members(body: bytes, max_records: int) -> list[bytes]:
-    # Millions of members of a byte or two would take a hundred times their size; count no further than needed.
-    if len(body) < 8 * body.count(b",") and body.count(b",") > max_records:
-        return list(islice(_members_by_brackets(body), max_records + 1))
-    try:
-        return [bytes(member).strip() for member in _split_array(body)]
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        # One member is broken; that must not cost the others.
-        return list(_members_by_brackets(body))
-
-
-def _whole_members(array: bytes) -> list[bytes]:
-    """The members of *array*, and of one that does not end as it should what stands behind them."""
-    members: list[bytes] = []
-    try:
-        members = _members(array, len(array))
-    except Unreadable:
-        end = 0
-        with contextlib.suppress(Unreadable):
-            for member in _members_by_brackets(array):
-                members.append(member)
-                end = array.index(member, end) + len(member)
-        if rest := array[end:].strip(b"[, \t\r\n"):
-            members.append(rest)
-    return members
-
-
-def _members_by_brackets(body: bytes) -> Iterator[bytes]:
-    depth, first = 0, 1
-    for token in _TOKEN.finditer(body):
-        mark = token[0]
-        if mark in b"[{":
-            depth += 1
-        elif mark in b"]}":
-            depth -= 1
-        if (mark == b"," and depth == 1) or depth == 0:
-            if member := body[first : token.start()].strip():
-                yield member
-            first = token.end()
-        if depth == 0:
-            if body[first:].strip():
-                break
-            return
-    raise Unreadable("The body is a JSON array that does not end where it should.")

@@ -2,7 +2,6 @@
 
 import bz2
 import glob
-import gzip
 import io
 import lzma
 import os
@@ -29,12 +28,15 @@ _PIECE = 1024
 """Compressed bytes that are expanded at a time: zstd gives all that they expand to at once."""
 
 
-class _ZstdFile(io.RawIOBase):
-    """What is in the zstd frames of *file*: zstandard's own reader takes one that was cut off for a whole one."""
+class _Unpacked(io.RawIOBase):
+    """What is in the frames, members or streams of *file*, each of which *new_frame* makes a decompressor for.
 
-    def __init__(self, file: IO[bytes]) -> None:
+    The readers that come with the libraries keep back what stands before damage, or take what was cut off for whole.
+    """
+
+    def __init__(self, file: IO[bytes], new_frame: Callable[[], Any]) -> None:
         self._file = file
-        self._decompressor = zstandard.ZstdDecompressor(max_window_size=LARGEST_WINDOW)
+        self._new_frame = new_frame
         self._frame: Any = None
         self._packed = b""
         self._ready = memoryview(b"")
@@ -49,7 +51,11 @@ class _ZstdFile(io.RawIOBase):
                 if self._frame is not None:
                     raise EOFError
                 return 0
-            self._frame = self._frame or self._decompressor.decompressobj()
+            if self._frame is None:
+                # Tapes, and tools that align what they write, leave zeros behind it.
+                self._packed = self._packed.lstrip(b"\0")
+                self._frame = self._new_frame() if self._packed else None
+                continue
             self._ready = memoryview(self._frame.decompress(self._packed))
             self._packed = b""
             if self._frame.eof:
@@ -59,14 +65,18 @@ class _ZstdFile(io.RawIOBase):
         return size
 
 
+def _zstd_frame() -> Any:
+    return zstandard.ZstdDecompressor(max_window_size=LARGEST_WINDOW).decompressobj()
+
+
 # What compressed files begin with. Their names say less: those are chosen by who rotates them.
-_FORMATS: dict[bytes, Callable[[Any], Any]] = {
-    b"\x1f\x8b": lambda file: gzip.GzipFile(fileobj=file),
-    b"\x28\xb5\x2f\xfd": _ZstdFile,
-    b"BZh": bz2.BZ2File,
-    b"\xfd7zXZ\x00": lzma.LZMAFile,
+_FORMATS: dict[bytes, Callable[[], Any]] = {
+    b"\x1f\x8b": lambda: zlib.decompressobj(16 + zlib.MAX_WBITS),
+    b"\x28\xb5\x2f\xfd": _zstd_frame,
+    b"BZh": bz2.BZ2Decompressor,
+    b"\xfd7zXZ\x00": lzma.LZMADecompressor,
     # Frames that hold nothing, with which pzstd begins.
-    **{bytes((number,)) + b"\x2a\x4d\x18": _ZstdFile for number in range(0x50, 0x60)},
+    **{bytes((number,)) + b"\x2a\x4d\x18": _zstd_frame for number in range(0x50, 0x60)},
 }
 _FOREIGN = {
     b"PK\x03\x04": "is a zip archive; unpack it first, or pipe it: `unzip -p FILE | callhouse import SOURCE -`",
@@ -85,18 +95,22 @@ def expanded(names: Sequence[str], on_error: Callable[[OSError], None] | None = 
     files are left out, and so is what links to directories lead to. A name that is nothing of these is given back as
     it is; a pattern that nothing fits is dropped. *on_error* is told of directories that cannot be looked into.
     """
-    found: dict[Path, None] = {}
+    found: dict[str, Path] = {}
     for name in names:
-        path = Path(name)
-        mode = mode_of(path)
-        if stat.S_ISDIR(mode):
-            found.update(dict.fromkeys(_oldest_first(_below(path, on_error))))
-        elif glob.has_magic(name) and not mode:
-            matches = map(Path, glob.glob(name, recursive=True))  # noqa: PTH207 — it takes absolute patterns
-            found.update(dict.fromkeys(_oldest_first(match for match in matches if stat.S_ISREG(mode_of(match)))))
-        else:
-            found[path] = None
-    return list(found)
+        for path in _meant(name, on_error):
+            found.setdefault(name if path == STANDARD_INPUT else os.path.abspath(path), path)  # noqa: PTH100 — without ..
+    return list(found.values())
+
+
+def _meant(name: str, on_error: Callable[[OSError], None] | None) -> list[Path]:
+    path = Path(name)
+    mode = mode_of(path)
+    if stat.S_ISDIR(mode):
+        return _oldest_first(_below(path, on_error))
+    if glob.has_magic(name) and not mode:
+        matches = map(Path, glob.glob(name, recursive=True))  # noqa: PTH207 — it takes absolute patterns
+        return _oldest_first(match for match in matches if stat.S_ISREG(mode_of(match)))
+    return [path]
 
 
 def mode_of(path: Path) -> int:
@@ -147,8 +161,8 @@ class OpenFile:
             if start.startswith(magic):
                 self._file.close()
                 raise FileUnreadable(f"{self.title} {advice}.")
-        self._unpack = next((unpack for magic, unpack in _FORMATS.items() if start.startswith(magic)), None)
-        self.is_compressed = self._unpack is not None
+        self._new_frame = next((new_frame for magic, new_frame in _FORMATS.items() if start.startswith(magic)), None)
+        self.is_compressed = self._new_frame is not None
         self.stream = self._unpacked()
         # Pipes and the like can be read once only.
         self.can_be_reread = self._file.seekable()
@@ -181,7 +195,7 @@ class OpenFile:
                 yield line
 
     def _unpacked(self) -> io.BufferedReader:
-        return self._file if self._unpack is None else io.BufferedReader(self._unpack(self._file))
+        return self._file if self._new_frame is None else io.BufferedReader(_Unpacked(self._file, self._new_frame))
 
     def seek(self, place: int) -> None:
         """Go on with the byte at *place*, which of a compressed file can only be the first. Raises FileUnreadable."""
@@ -208,9 +222,16 @@ def failing_clearly(path: Path) -> Iterator[None]:
     """What goes wrong with reading the file under *path* becomes a FileUnreadable."""
     try:
         yield
-    except (gzip.BadGzipFile, EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError):
-        raise FileUnreadable(
-            f"{title(path)} is damaged, was cut off, or needs too large a window: it cannot be decompressed to its end."
-        ) from None
+    except (EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError):
+        raise _damaged(path) from None
     except OSError as error:
+        if error.errno is None:
+            # So says bz2 that its data are damaged.
+            raise _damaged(path) from None
         raise FileUnreadable(f"{title(path)} cannot be read: {error.strerror or str(error).rstrip('.')}.") from None
+
+
+def _damaged(path: Path) -> FileUnreadable:
+    return FileUnreadable(
+        f"{title(path)} is damaged, was cut off, or needs too large a window: it cannot be decompressed to its end."
+    )

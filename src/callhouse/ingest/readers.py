@@ -10,7 +10,7 @@ from callhouse.discovery import discover
 from callhouse.errors import RecordError
 from callhouse.ingest.limits import IngestLimits
 from callhouse.model.record import Fragment, Part
-from callhouse.sources import ReadRecord, Source, Splitter
+from callhouse.sources import CUT_OFF, ReadRecord, Source, Splitter
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,8 @@ def read_record(raw: bytes, read: ReadRecord, limits: IngestLimits) -> Part | Fr
     """What *read* makes of a record, or why it cannot be kept."""
     if len(raw) > limits.max_record:
         return f"has more than {limits.max_record} bytes"
+    if raw == CUT_OFF:
+        return "is where an array of JSON was cut off: it does not end in ], and what stood behind this is missing"
     try:
         return read(raw, limits.max_depth)
     except RecordError as error:

@@ -1,5 +1,6 @@
 """What a source is: a module here with a ``plugin`` that reads what one system sends; and what several of them need."""
 
+import contextlib
 import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -8,7 +9,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from callhouse.errors import RecordError
+from callhouse.errors import RecordError, Unreadable
 from callhouse.model.record import Fragment, Part
 
 ReadRecord = Callable[[bytes, int], Part | Fragment]
@@ -23,6 +24,11 @@ MAX_INTEGER = 2**63
 
 MAX_HEADER = 2_000
 """Bytes of a line of column names. Each row below it is read with it, so a long one would multiply a body."""
+
+BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+
+CUT_OFF = b"["
+"""The record that stands for what a JSON array lacks that ends between two of its members."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,10 @@ class Source:
 
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 _is_json = msgspec.json.Decoder(msgspec.Raw).decode
+_split_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
+# Possessive, and a string may end with the array: one cut off within one is read once, not once from each quote.
+_TOKEN = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[\[\]{},]', re.DOTALL)
+_DIGIT = re.compile(rb"\d")
 
 
 def begins_object(line: bytes) -> bool:
@@ -120,6 +130,92 @@ class LineSplitter:
     def rest(self) -> Iterable[Cut]:
         record, self._open = b"".join(self._open).strip(), []
         return ((self._number, record),) if record else ()
+
+
+class ArraySplitter:
+    """The members of a JSON array; of anything else what *other* cuts it into."""
+
+    def __init__(self, other: Splitter) -> None:
+        self._other = other
+        self._is_array: bool | None = None
+        self._number = 0
+        self._array: list[bytes] = []
+
+    def take(self, number: int, line: bytes) -> Iterable[Cut]:
+        if self._is_array is None:
+            line = line.removeprefix(BYTE_ORDER_MARK)
+            if start := line.lstrip()[:1]:
+                self._is_array, self._number = start == b"[", number
+        if not self._is_array:
+            return self._other.take(number, line)
+        self._array.append(line)
+        return ()
+
+    def rest(self) -> Iterable[Cut]:
+        return self._members(b"".join(self._array).strip()) if self._is_array else self._other.rest()
+
+    def _members(self, array: bytes) -> Iterator[Cut]:
+        number, place = self._number, 0
+        for member in _whole_members(array):
+            start = max(place, array.find(member, place))
+            number += array.count(b"\n", place, start)
+            place = start
+            yield number, member
+
+
+def _whole_members(array: bytes) -> Iterator[bytes]:
+    """The members of *array*; of one that does not end as it should, what stands behind them too, and CUT_OFF where
+    that is not half a member.
+    """
+    end = 0
+    try:
+        for member in members_of(array):
+            yield member
+            end = array.index(member, end) + len(member)
+    except Unreadable:
+        if rest := array[end:].strip(b"[, \t\r\n"):
+            yield rest
+        if not rest or is_json(rest):
+            yield CUT_OFF
+
+
+def members_of(array: bytes) -> Iterator[bytes]:
+    """The members of a JSON array, of which a broken one costs no other.
+
+    Raises Unreadable behind the last one when the array does not end where it should.
+    """
+    members: list[msgspec.Raw] | None = None
+    # Millions of members of a byte or two would take a hundred times their size; they are given one by one.
+    if len(array) >= 8 * array.count(b","):
+        with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            members = _split_array(array)
+    return _members_by_brackets(array) if members is None else (bytes(member).strip() for member in members)
+
+
+def _members_by_brackets(array: bytes) -> Iterator[bytes]:
+    depth, first = 0, 1
+    for token in _TOKEN.finditer(array):
+        mark = token[0]
+        if mark in b"[{":
+            depth += 1
+        elif mark in b"]}":
+            depth -= 1
+        if depth == 0 and mark != b"]":
+            break
+        if (mark == b"," and depth == 1) or depth == 0:
+            if member := array[first : token.start()].strip():
+                yield member
+            first = token.end()
+        if depth == 0:
+            if array[first:].strip():
+                break
+            return
+    raise Unreadable("The body is a JSON array that does not end where it should.")
+
+
+def may_be_names(row: bytes) -> bool:
+    """Whether *row*, below others, can be a line of column names: every row of a call holds a time."""
+    return not _DIGIT.search(row)
 
 
 def cuts(splitter: Splitter, body: bytes) -> Iterator[Cut]:
@@ -169,6 +265,8 @@ def _reason(record: bytes, error: Exception) -> str:
         return f"holds half a surrogate pair, {half[1].decode()} without its other half (byte {half.start(1)})"
     if "truncated" in reason:
         return f"is no JSON object: it ends too early (byte {len(record)})"
+    if "trailing characters" in reason:
+        return "is no JSON object but several, or has something behind it: put each object on a line (`jq -c .` does)"
     if "out of range" in reason:
         return "holds a number that is out of range"
     return f"is no JSON object: {reason}"

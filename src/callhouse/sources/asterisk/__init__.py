@@ -12,7 +12,7 @@ import msgspec
 
 from callhouse.model.instant import parse_duration, time_zone
 from callhouse.model.record import Fragment, Join
-from callhouse.sources import ReadRecord, Silence, Source
+from callhouse.sources import ArraySplitter, ReadRecord, Silence, Source
 from callhouse.sources.asterisk import columns
 from callhouse.sources.asterisk.dialplan import Contexts
 from callhouse.sources.asterisk.join import join
@@ -83,7 +83,7 @@ def _listed(text: str) -> list[str]:
 plugin = Source(
     name="asterisk",
     readers=readers(Options()),
-    splitter=Splitter,
+    splitter=lambda: ArraySplitter(Splitter()),
     options=Options(),
     configure=readers,
     silence=silence,

@@ -1,11 +1,11 @@
-"""A body, or a file, of what Asterisk wrote → its rows: CSV with or without a header line, and lines of JSON."""
+"""A body, or a file, of what Asterisk wrote → its rows: CSV with or without header lines, and lines of JSON."""
 
 from collections.abc import Iterable
 
 import msgspec
 
 from callhouse.errors import RecordError
-from callhouse.sources import MAX_HEADER, Cut
+from callhouse.sources import MAX_HEADER, Cut, may_be_names
 from callhouse.sources.asterisk.columns import is_header
 from callhouse.sources.asterisk.rows import values_of
 
@@ -13,8 +13,6 @@ MAX_LINES = 100
 """Lines that a value may go over: the whole of a CDR has 1,024 bytes at most."""
 
 _FEWEST_COLUMNS = 16
-_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
-_decode_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 _encode = msgspec.json.Encoder().encode
 
 
@@ -25,8 +23,6 @@ class Splitter:
     """
 
     def __init__(self) -> None:
-        self._array: list[bytes] | None = None
-        self._has_begun = False
         self._has_row = False
         self._is_plain = False
         self._names: list[str] | None = None
@@ -37,22 +33,11 @@ class Splitter:
         # Nearly every line, so it is worth a way of its own.
         if self._is_plain and not self._open and line.count(b'"') % 2 == 0:
             row = line.strip()
-            return ((number, row),) if row else ()
-        if not self._has_begun:
-            line = line.removeprefix(_BYTE_ORDER_MARK)
-            if not (start := line.lstrip()[:1]):
-                return ()
-            self._has_begun = True
-            self._array = [] if start == b"[" else None
-        if self._array is not None:
-            self._array.append(line)
-            return ()
+            if not may_be_names(row):
+                return ((number, row),)
         return [(at, row) for at, text in self._lines(number, line) if (row := self._row(text))]
 
     def rest(self) -> Iterable[Cut]:
-        if self._array:
-            document, self._array = b"".join(self._array).strip(), []
-            return [(1, row) for row in _members(document)]
         lines, self._open = self._open, []
         return [(at, row) for at, text in enumerate(lines, self._number) if (row := self._row(text))]
 
@@ -75,21 +60,15 @@ class Splitter:
     def _row(self, text: bytes) -> bytes:
         """The row that *text* is, for a reader; nothing of a header line and of a blank one."""
         row = text.strip()
-        if row and not self._has_row:
+        if row and (not self._has_row or may_be_names(row)):
             self._has_row = True
-            self._names = _header(row)
+            # Files that were put together have one for each of them.
+            if (names := _header(row)) is not None:
+                self._names = names
             self._is_plain = self._names is None
-            if not self._is_plain:
+            if names is not None:
                 return b""
         return _named(self._names, row) if row and self._names is not None else row
-
-
-def _members(document: bytes) -> list[bytes]:
-    """The members of an array of JSON; one that is broken is a row by itself."""
-    try:
-        return [bytes(row) for row in _decode_array(document)]
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return [document]
 
 
 def _is_whole_row(line: bytes) -> bool:

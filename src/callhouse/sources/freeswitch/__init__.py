@@ -10,10 +10,11 @@ from msgspec import Meta
 
 from callhouse.model.instant import time_zone
 from callhouse.model.record import Part
-from callhouse.sources import LineSplitter, ReadRecord, Source
-from callhouse.sources.freeswitch.document import BYTE_ORDER_MARK, is_document, legible, read_document
+from callhouse.sources import BYTE_ORDER_MARK, ArraySplitter, ReadRecord, Source
+from callhouse.sources.freeswitch.document import is_document, legible, read_document
 from callhouse.sources.freeswitch.leg import part
 from callhouse.sources.freeswitch.rows import EXAMPLE, Template
+from callhouse.sources.freeswitch.split import Splitter
 
 
 class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -46,8 +47,7 @@ def _read(record: bytes, max_depth: int, *, template: Template, zone: tzinfo) ->
 plugin = Source(
     name="freeswitch",
     readers=readers(Options()),
-    # One record in JSON or XML, in any encoding; a line of JSON each; or the rows of mod_cdr_csv.
-    splitter=functools.partial(LineSplitter, is_document),
+    splitter=lambda: ArraySplitter(Splitter()),
     options=Options(),
     configure=readers,
 )

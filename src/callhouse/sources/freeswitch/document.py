@@ -14,12 +14,11 @@ from xml.parsers import expat
 from lxml import etree
 
 from callhouse.errors import RecordError, shortened
-from callhouse.sources import json_object
+from callhouse.sources import BYTE_ORDER_MARK, json_object
 
 FIELD = b"cdr="
 """The name of the only field of a form that FreeSWITCH posts."""
 
-BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 _BAD_ENCODING = (
     "; mod_json_cdr with encode=true and encode-values=true writes JSON that cannot be read: set encode-values to "
     "false, or encode to false or base64, in json_cdr.conf.xml"
@@ -30,6 +29,7 @@ _NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 _STRAY = re.compile("[\udc80-\udcff]")
 _ARRAY = "ARRAY::"
 _BETWEEN = "|:"
+_ROOT = re.compile(rb"<cdr[\s>]")
 
 # Elements that JSON shows as an array under another name.
 _LISTS = {
@@ -112,8 +112,8 @@ def _from_xml(text: bytes, max_depth: int) -> dict[str, Any]:
         raise RecordError("is XML that is cut off: it does not end in </cdr>")
     if b"<!" in text:
         raise RecordError("is XML with declarations, which mod_xml_cdr never writes")
-    if text.count(b"</cdr>") > 1:
-        raise RecordError("is more than one document of XML; send each by itself")
+    if text.count(b"</cdr>") > 1 or len(_ROOT.findall(text)) > 1:
+        raise RecordError("is more than one document of XML, or half a one and another; send each by itself")
     builder = _Builder(max_depth)
     try:
         _parse(text, builder)

@@ -107,6 +107,8 @@ def _instants(variables: Variables, profiles: list[Mapping[str, Any]], zone: tzi
     start = _instant(variables, "start", newest.get("created_time"), zone)
     answer = _instant(variables, "answer", newest.get("answered_time"), zone)
     end = _instant(variables, "end", newest.get("hangup_time"), zone)
+    if end is None and start is not None:
+        end = _end_by_duration(start, variables["duration"])
     if start is None:
         raise RecordError("does not say when the leg began")
     if end is None:
@@ -133,6 +135,12 @@ def _instant(variables: Variables, name: str, profile_time: Any, zone: tzinfo) -
     if seconds >= MAX_SECONDS:
         raise RecordError(f"{name}_stamp is {shortened(stamp)!r}: a time such as 2026-11-20 22:32:38 expected")
     return int(seconds * SECOND) if seconds > 0 else None
+
+
+def _end_by_duration(start: int, duration: str) -> int | None:
+    """The end, where a template of mod_cdr_csv says how long the leg was instead."""
+    end = start + _number(duration) * SECOND
+    return end if duration.isdigit() and end < MAX_SECONDS * SECOND else None
 
 
 def _parent(variables: Variables, caller: Mapping[str, Any]) -> str | None:

@@ -39,10 +39,13 @@ class Template:
         self._before, self._names, self._between = pieces[0], pieces[1::2], pieces[2::2]
         if "uuid" not in self._names:
             raise ValueError("has no ${uuid}, without which legs cannot be told apart")
-        if "start_stamp" not in self._names and "start_epoch" not in self._names and "start_uepoch" not in self._names:
+        names = set(self._names)
+        if not names & {"start_stamp", "start_epoch", "start_uepoch"}:
             raise ValueError("has no ${start_stamp}, ${start_epoch} or ${start_uepoch}")
         if not all(self._between[:-1]):
             raise ValueError("has two variables with nothing between them")
+        if not names & {"end_stamp", "end_epoch", "end_uepoch", "duration"}:
+            raise ValueError("has no ${end_stamp}, ${end_epoch}, ${end_uepoch} or ${duration}")
 
     def variables(self, row: str) -> dict[str, str]:
         """The variables of a *row*. Raises RecordError when it does not fit the template, or fits it in two ways."""

@@ -20,7 +20,17 @@ from callhouse.errors import RecordError, shortened
 from callhouse.model.call import DIRECTIONS, Call, CauseScheme, Direction
 from callhouse.model.instant import MAX_SECONDS, SECOND, parse_duration, time_zone
 from callhouse.model.record import Fragment
-from callhouse.sources import MAX_HEADER, Cut, LineSplitter, ReadRecord, Silence, Source, json_object
+from callhouse.sources import (
+    MAX_HEADER,
+    ArraySplitter,
+    Cut,
+    LineSplitter,
+    ReadRecord,
+    Silence,
+    Source,
+    json_object,
+    may_be_names,
+)
 from callhouse.sources.kamailio.join import AccRow, Attempt, Lost, encode, events_of, join, session_of
 
 _BETWEEN_NAMES = re.compile(rb"[,;\t]")
@@ -97,8 +107,8 @@ class Splitter:
         self._header = b""
 
     def take(self, number: int, line: bytes) -> Iterator[Cut]:
-        for at, record in self._lines.take(number, line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line):
-            if not self._header and _is_header(record):
+        for at, record in self._lines.take(number, line):
+            if (not self._header or may_be_names(record)) and _is_header(record):
                 self._header = record + b"\n"
             elif record[:1] == b"{":
                 yield at, record
@@ -290,7 +300,7 @@ def _display_name(text: str) -> str:
 plugin = Source(
     name="kamailio",
     readers=readers(Options()),
-    splitter=Splitter,
+    splitter=lambda: ArraySplitter(Splitter()),
     options=Options(),
     configure=readers,
     silence=silence,
