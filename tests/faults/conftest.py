@@ -6,9 +6,9 @@ import pytest
 
 from serving import Server, create_account, send
 
-CALLS = 10_000
-LINE = f"{'x' * 1_000} " * 10
-"""Ten kilobytes that take next to no room on the disk."""
+CALLS = 4_000
+LINE = f"{'x' * 1_000} " * 26
+"""As many kilobytes that take next to no room on the disk."""
 
 
 class Large:
@@ -30,6 +30,6 @@ class Large:
 def large(tmp_path_factory):
     made = Large(tmp_path_factory.mktemp("large") / "data")
     with Server(made.data, "log.level=warning") as server:
-        for first in range(0, CALLS, 2_000):
-            send(server, made.login, [made.call(number) for number in range(first, first + 2_000)])
+        for first in range(0, CALLS, 1_000):
+            send(server, made.login, [made.call(number) for number in range(first, first + 1_000)])
     return made
