@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 # So that a test that starts a server finds the same one as the shell.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo serve test check bench debian-packages
+.PHONY: demo serve test check bench faults debian-packages
 
 demo: $(INSTALLED)
 	$(BIN)/callhouse demo
@@ -28,6 +28,10 @@ bench: $(INSTALLED)
 	$(BIN)/python benchmarks/dev_reads.py
 	$(BIN)/python benchmarks/plivo_reads.py
 	$(BIN)/python benchmarks/sources.py
+
+faults: $(INSTALLED)
+	$(BIN)/python tests/faults/kill_rounds.py --rounds 100
+	$(BIN)/python tests/faults/soak.py --minutes 10
 
 $(INSTALLED): pyproject.toml
 	$(PYTHON) scripts/install.py $(VENV)

@@ -5,7 +5,10 @@ import gzip
 import json
 import random
 import socket
+import sys
 import threading
+from contextlib import suppress
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import apsw
@@ -112,6 +115,22 @@ def test_readers_that_stand_still_in_a_long_answer_hold_no_snapshot_and_get_it_w
     finally:
         for reader in readers:
             reader.close()
+
+
+def test_a_client_that_takes_nothing_for_too_long_is_cut_off_and_not_told_that_this_was_all(large):
+    command = [sys.executable, Path(__file__).with_name("with_little_patience.py")]
+    with Server(large.data, command=command) as impatient:
+        client = raw_get(impatient, large.login, large.everything)
+        assert client.recv(4096).startswith(b"HTTP/1.1 200")
+        wait_until(lambda: '"outcome":"client_gone"' in impatient.log.read_text(), "cutting the client off")
+        assert is_idle(impatient)
+        tail = b""
+        with suppress(ConnectionError):
+            while more := client.recv(2**20):
+                tail = tail[-100:] + more
+        assert not tail.endswith(b"0\r\n\r\n")
+        client.close()
+        assert get(impatient, large.login, f"/api/call/{large.call(7)['session_id']}").status_code == 200
 
 
 def test_clients_that_hang_up_in_the_middle_of_100_megabytes_end_the_reading_and_give_the_memory_back(server, large):
