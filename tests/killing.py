@@ -5,13 +5,14 @@ import random
 import threading
 import time
 from collections import defaultdict
+from contextlib import contextmanager
 from itertools import count
 
 import apsw
 import httpx
 
 from callhouse.store.check import check_store
-from callhouse.store.rollups import END, START, WIDTHS
+from callhouse.store.rollups import COMPLETE, END, START, WIDTHS
 from callhouse.store.sqlite import FILE_NAME
 from serving import callhouse, ndjson
 
@@ -318,28 +319,38 @@ def shown(event):
     }
 
 
-def check_counts(path):
-    """The counts behind the totals are those of the calls, of every account, whatever is being written meanwhile."""
-    db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+@contextmanager
+def connection(data):
+    """Runs a statement on the store in *data*, beside the server, and gives its rows."""
+    db = apsw.Connection(str(data / FILE_NAME), flags=apsw.SQLITE_OPEN_READONLY)
     try:
-        db.execute("BEGIN")
-        rows, rollups = counted(db)
+        yield lambda sql: db.execute(sql).fetchall()
     finally:
         db.close()
+
+
+def check_counts(data):
+    """The counts behind the totals are those of the calls, of every account, whatever is being written meanwhile."""
+    with connection(data) as run:
+        rows, rollups = counted(run)
     assert rows == rollups
     return len(rows)
 
 
-def counted(db):
-    """The calls by table, account, width and bucket: as they lie in the table, and as the rollups say."""
+def counted(run):
+    """The calls by table of counts, account, width and bucket: as they lie in their own, and as the counts say."""
     rows, rollups = defaultdict(int), {}
     for clock in (START, END):
-        sql = f"SELECT account_id, {clock.column} FROM calls WHERE started IS NOT NULL AND ended IS NOT NULL"
-        for account, instant in db.execute(sql):
-            for width in WIDTHS:
-                rows[clock.table, account, width, instant // (width * HOUR * 1000)] += 1
-        for row in db.execute(f"SELECT account_id, width, bucket, calls FROM {clock.table}"):
-            rollups[clock.table, *row[:3]] = row[3]
+        # One statement, which is one snapshot.
+        for is_counted, account, at, width, calls in run(
+            f"SELECT 0, account_id, {clock.column}, 0, 0 FROM calls WHERE {COMPLETE} "
+            f"UNION ALL SELECT 1, account_id, bucket, width, calls FROM {clock.table}"
+        ):
+            if is_counted:
+                rollups[clock.table, account, width, at] = calls
+                continue
+            for each in WIDTHS:
+                rows[clock.table, account, each, at // (each * HOUR * 1000)] += 1
     return dict(rows), rollups
 
 
@@ -360,23 +371,20 @@ def check_answers(server, login, expected):
         assert call["log"] is bool(events)
 
 
-def check_file(path, account, expected):
+def check_tables(data, account, expected):
     """The tables agree with each other and with what was sent for *account*."""
-    db = apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY)
+    with connection(data) as run:
 
-    def found(what, where="account_id = ?"):
-        return db.execute(f"SELECT {what} WHERE {where}", (account,)).get
+        def number(of, where=""):
+            return run(f"SELECT {of} WHERE account_id = {account} {where}")[0][0]
 
-    try:
-        assert found("sum(calls) FROM call_counts", "width = 1 AND account_id = ?") == len(expected)
-        assert found("count(*) FROM calls") == len(expected)
-        assert found("count(*) FROM waiting_events") == 0
-        assert found("count(*) FROM quarantine") == 0
-        assert found("count(*) FROM logs") == sum(bool(call["events"]) for call in expected.values())
-        assert found("sum(event_count) FROM calls") == sum(len(call["events"]) for call in expected.values())
-    finally:
-        db.close()
-    assert check_store(path.parent, lambda *_: None).findings == []
+        assert number("sum(calls) FROM call_counts", "AND width = 1") == len(expected)
+        assert number("count(*) FROM calls") == len(expected)
+        assert number("count(*) FROM waiting_events") == 0
+        assert number("count(*) FROM quarantine") == 0
+        assert number("count(*) FROM logs") == sum(bool(call["events"]) for call in expected.values())
+        assert number("sum(event_count) FROM calls") == sum(len(call["events"]) for call in expected.values())
+    assert check_store(data, lambda *_: None).findings == []
 
 
 def killed(server, rounds, seed, told=lambda *_: None):
@@ -402,7 +410,7 @@ def killed(server, rounds, seed, told=lambda *_: None):
             server.kill()
             server.start()
             check_after_restart(server, login, known, senders)
-            buckets = check_counts(server.data / FILE_NAME)
+            buckets = check_counts(server.data)
             told(number + 1, line.acknowledged, line.interrupted, len(known), buckets)
             line.connect(server.url)
         line.wait_for_acknowledgements(10)
@@ -415,5 +423,5 @@ def killed(server, rounds, seed, told=lambda *_: None):
     assert line.interrupted >= rounds, "the kills did not hit requests under way"
     expected = {session: call for sender in senders for session, call in sender.expected.items()}
     check_answers(server, login, expected)
-    check_file(server.data / FILE_NAME, login.id, expected)
+    check_tables(server.data, login.id, expected)
     return {"calls": len(expected), "acknowledged": line.acknowledged, "interrupted": line.interrupted}
