@@ -35,7 +35,8 @@ STATUS: dict[type[Exception], tuple[int, str | None]] = {
     NotFound: (404, NO_CALL),
     TooManyFailures: (429, None),
     Busy: (429, None),
-    TookTooLong: (500, TOO_LONG),
+    # Not a 5xx: the SDKs would send it again at once, and partly without its parameters, which asks for even more.
+    TookTooLong: (400, TOO_LONG),
     StoreUnavailable: (500, INTERNAL),
 }
 """The status of each error, and its text where that is not the error's own."""
