@@ -17,7 +17,6 @@ from callhouse.store.sqlite import FILE_NAME
 from serving import callhouse, ndjson
 
 SENDERS = 4
-READERS = 2
 SECONDS = 60
 HOUR = 3600
 KEPT = ("retention.details=forever", "retention.sessions=forever", "retention.plivo=forever", "log.level=warning")
@@ -387,7 +386,7 @@ def check_tables(data, account, expected):
     assert check_store(data, lambda *_: None).findings == []
 
 
-def killed(server, rounds, seed, told=lambda *_: None):
+def killed(server, rounds, seed, readers=2, told=lambda *_: None):
     """Kill *server* under mixed load so many times, and look each time whether it kept its promises; what was done.
 
     *told* is told the number of each round.
@@ -397,7 +396,7 @@ def killed(server, rounds, seed, told=lambda *_: None):
     passing = server.account("passing@example.com")
     callhouse("accounts", "set", passing.id, *PASSING, data=server.data)
     senders = [Sender(number, seed, line, login) for number in range(SENDERS)]
-    others = [Passing(0, seed, line, passing), *(Reader(number, seed, line, login) for number in range(READERS))]
+    others = [Passing(0, seed, line, passing), *(Reader(number, seed, line, login) for number in range(readers))]
     line.connect(server.url)
     for client in (*senders, *others):
         client.start()

@@ -32,7 +32,7 @@ def main():
         )
 
     with tempfile.TemporaryDirectory() as directory, Server(Path(directory) / "data", *KEPT) as server:
-        done = killed(server, chosen.rounds, chosen.seed, told)
+        done = killed(server, chosen.rounds, chosen.seed, told=told)
     print(
         f"{chosen.rounds} rounds in {time.monotonic() - began:.0f} s: {done['calls']} calls sent in "
         f"{done['acknowledged']} acknowledged requests, {done['interrupted']} interrupted; nothing lost or doubled, "

@@ -20,5 +20,5 @@ def seed():
 
 def test_nothing_acknowledged_is_lost_and_nothing_doubled_by_killing_the_server_under_load(own_server, seed):
     server = own_server(*KEPT)
-    print(killed(server, ROUNDS, seed))
+    print(killed(server, ROUNDS, seed, readers=1))
     assert server.stop() == 0
