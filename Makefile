@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 # So that a test that starts a server finds the same one as the shell.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: demo serve test check bench debian-packages
+.PHONY: demo serve test check bench faults debian-packages
 
 demo: $(INSTALLED)
 	$(BIN)/callhouse demo
@@ -29,6 +29,10 @@ bench: $(INSTALLED)
 	$(BIN)/python benchmarks/plivo_reads.py
 	$(BIN)/python benchmarks/sources.py
 
+faults: $(INSTALLED)
+	$(BIN)/python tests/faults/kill_rounds.py --rounds 100
+	$(BIN)/python tests/faults/soak.py --minutes 10
+
 $(INSTALLED): pyproject.toml
 	$(PYTHON) scripts/install.py $(VENV)
 	touch $@
@@ -36,4 +40,4 @@ $(INSTALLED): pyproject.toml
 debian-packages:
 	sh scripts/debian-packages.sh php:php-cli curl:curl chromium:chromium php-curl:php-curl php-xml:php-xml node:nodejs npm:npm \
 		kamailio:kamailio sipp:sip-tester sqlite3:sqlite3 kamailio-acc_json:kamailio-extra-modules \
-		kamailio-http_client:kamailio-utils-modules kamailio-db_sqlite:kamailio-sqlite-modules
+		kamailio-http_client:kamailio-utils-modules kamailio-db_sqlite:kamailio-sqlite-modules faketime:faketime

@@ -20,6 +20,19 @@ DOCS = {
 EVERYTHING = "\n".join(DOCS.values())
 
 
+def test_every_test_and_program_of_a_fault_that_the_page_of_reliability_names_exists():
+    page = DOCS["docs/reliability.md"]
+    named = re.findall(r"\[`([\w.]+)`\]\(\.\./(tests/[\w/]+\.py)\)", page)
+    assert len(named) > 35
+    for name, file in named:
+        text = (ROOT / file).read_text()
+        assert file.endswith(f"/{name}") or f"def {name}(" in text, f"{file}: {name}"
+    table = page.partition("## Faults")[2].partition("## ")[0]
+    faults = [line for line in table.splitlines() if line.startswith("| ")][2:]
+    assert len(faults) > 20
+    assert all("](../tests/" in line for line in faults)
+
+
 def test_every_wire_has_a_page():
     assert {each.name for each in discover(wire, Wire)} == {path.stem for path in (ROOT / "docs/wire").glob("*.md")}
 

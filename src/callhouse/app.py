@@ -109,6 +109,7 @@ def create_app(settings: Settings, announce: Callable[[], Coroutine[Any, Any, No
             clock=now,
             max_events=settings.ingest.max_events,
             max_log=settings.ingest.max_log,
+            read_limit=settings.store.read_seconds(),
         )
         app.state.store = store
         app.state.authenticator = Authenticator(store)

@@ -14,6 +14,7 @@ CallhouseError
 ├── StoreUnavailable            the store cannot be reached or written
 │   ├── StoreRefused            the database took exception to what was to be written
 │   ├── StoreDamaged            a part of the database is not as it was written
+│   ├── TookTooLong             a read that took longer than a read may
 │   └── NoStore                 there is no store where one was to be opened
 ├── RecordError                 one record that cannot be kept, with the reason
 ├── FileUnreadable              a file that cannot be imported, or not to its end
@@ -92,6 +93,13 @@ class StoreRefused(StoreUnavailable):
 
 class StoreDamaged(StoreUnavailable):
     """A part of the database is not as it was written; what lies elsewhere can be read."""
+
+
+class TookTooLong(StoreUnavailable):
+    """A read that took longer than a read may, and was stopped; others go on."""
+
+    def __init__(self) -> None:
+        super().__init__("The query took too long; ask for a shorter time.")
 
 
 class NoStore(StoreUnavailable):

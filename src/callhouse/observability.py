@@ -1,5 +1,6 @@
 """What an operator sees from outside: metrics, and one structured log line a request."""
 
+import asyncio
 import sys
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -45,6 +46,9 @@ HORIZON = Gauge(
 )
 EXPIRED_ROWS = Counter("callhouse_retention_removed_rows_total", "Rows removed for their age.")
 AUTH_FAILURES = Counter("callhouse_authentication_failures_total", "Requests with missing or wrong credentials.")
+
+STALLED_SECONDS = 300
+"""How long a client may take for the next part of a long answer, some hundred kilobytes."""
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger("callhouse")
 
@@ -100,7 +104,8 @@ class Access:
     """ASGI middleware around the whole application: counts, times and logs each request, and refuses too many at once.
 
     ``scope["callhouse.account"]`` is logged when the application sets it. *overloaded* answers a request that comes
-    while *max_in_flight* others are being answered.
+    while *max_in_flight* others are being answered. Who takes nothing of a long answer for STALLED_SECONDS is cut off,
+    lest the others find no room.
     """
 
     def __init__(self, app: ASGIApp, max_in_flight: int, overloaded: ASGIApp) -> None:
@@ -121,7 +126,8 @@ class Access:
             nonlocal status, outcome
             if message["type"] == "http.response.start":
                 status = message["status"]
-            await send(message)
+            async with asyncio.timeout(STALLED_SECONDS if message.get("more_body") else None):
+                await send(message)
             if message["type"] == "http.response.body" and not message.get("more_body"):
                 outcome = "done"
 

@@ -12,7 +12,7 @@ from callhouse.discovery import discover
 from callhouse.errors import SettingsError
 from callhouse.ingest.limits import IngestLimits
 from callhouse.model.account import Retention
-from callhouse.model.instant import format_duration, parse_duration
+from callhouse.model.instant import SECOND, format_duration, parse_duration
 from callhouse.observability import LogFormat, LogLevel
 from callhouse.sources import Source
 from callhouse.wire.plivo.limits import PlivoLimits
@@ -33,6 +33,17 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
 
 class StoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     data: str = "callhouse-data"
+    read_limit: str = "30s"
+
+    def read_seconds(self) -> float | None:
+        """The limit of a read; None when there is none. Raises SettingsError."""
+        try:
+            limit = parse_duration(self.read_limit)
+        except ValueError as error:
+            raise SettingsError(f"store.read_limit: {error}.") from None
+        if limit == 0:
+            raise SettingsError("store.read_limit is 0: a longer time expected, or forever.")
+        return None if limit is None else limit / SECOND
 
 
 class RetentionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -80,6 +91,7 @@ HELP = {
     "server.tls_cert": "PEM file of the certificate and its chain; with `server.tls_key`, HTTPS alone.",
     "server.tls_key": "PEM file of its private key, which is not encrypted.",
     "store.data": "Directory of the store; `serve` and `accounts create` make it.",
+    "store.read_limit": "How long reading for one answer may take before it is stopped.",
     "retention.details": "How long a call's log is kept, from the call's end.",
     "retention.sessions": "How long a call is kept for the DEV view, from its start.",
     "retention.plivo": "How long a call is kept for the Plivo view, from its start.",
@@ -135,6 +147,7 @@ def load(file: Path | None, environment: Mapping[str, str], flags: Mapping[str, 
     }
     settings = msgspec.structs.replace(msgspec.convert(tree, Settings), sources=options)
     settings.retention.parsed()
+    settings.store.read_seconds()
     return settings, [InForce(key, str(values[key]), origin) for key, (_, origin) in chosen.items()]
 
 
@@ -167,7 +180,7 @@ def document() -> str:
             "| --- | --- | --- | --- |",
             *rows,
             "",
-            "Durations are a number and `s`, `m`, `h`, `d`, `w` or `y` (365 days), or `forever`. In TOML:",
+            "Durations are a number and `ms`, `s`, `m`, `h`, `d`, `w` or `y` (365 days), or `forever`. In TOML:",
             "",
             "```toml",
             "[retention]",

@@ -2,17 +2,21 @@
 
 import base64
 import json
+import os
 import resource
 import secrets
+import signal
 import socket
 import subprocess
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from urllib.parse import urlsplit
 
+import httpx
 import pytest
 
 from callhouse.store.check import check_store
-from serving import Server, callhouse, create_account, get, send
+from serving import COMMAND, Server, callhouse, create_account, get, ndjson, send, wait_until
+from watching import worker
 
 SECONDS = 60
 MEGABYTE = 1_000_000
@@ -80,6 +84,50 @@ class TestDisk:
                 assert sorted(sessions(server, login, now_seconds)) == sorted(kept)
                 assert check_store(server.data, lambda *_: None).findings == []
 
+    def test_a_disk_that_fails_to_write_refuses_senders_until_it_writes_again(self, own_server, now_seconds):
+        server = own_server("log.level=warning")
+        login = server.account()
+        send(server, login, [call(1, now_seconds)])
+        before = worker(server)
+        process = int(before.name)
+        limits = resource.prlimit(process, resource.RLIMIT_FSIZE)
+        written = max(file.stat().st_size for file in server.data.iterdir())
+        # As if every write from there on were an error of the disk.
+        resource.prlimit(process, resource.RLIMIT_FSIZE, (written + 8192, limits[1]))
+        answer = server.client.post("/ingest/calls", json=call(2, now_seconds), auth=login.fuse)
+        assert answer.status_code == 503
+        assert int(answer.headers["retry-after"]) > 0
+        assert sessions(server, login, now_seconds) == ["s1"]
+        assert get(server, login, "/api/call/s1").status_code == 200
+        resource.prlimit(process, resource.RLIMIT_FSIZE, limits)
+        assert send(server, login, [call(2, now_seconds)])["accepted"] == 1
+        assert sorted(sessions(server, login, now_seconds)) == ["s1", "s2"]
+        assert worker(server) == before
+        assert check_store(server.data, lambda *_: None).findings == []
+
+    def test_commands_on_a_full_disk_say_so_and_change_nothing(self, tmp_path, now_seconds):
+        with small_disk(tmp_path / "disk", 8) as disk:
+            login = create_account(disk / "data")
+            records = tmp_path / "calls.ndjson"
+            records.write_bytes(ndjson([call(number, now_seconds) for number in range(20)]))
+            ballast = disk / "ballast"
+            with suppress(OSError), ballast.open("wb", buffering=0) as file:
+                while file.write(bytes(4096)):
+                    pass
+            for command in (
+                ("import", "native", records, "--account", login.id),
+                ("accounts", "create", "--email", "other@example.com"),
+                ("serve", "--port", "0"),
+            ):
+                done = callhouse(*command, data=disk / "data", check=False)
+                assert done.returncode == 1, command
+                assert "full" in done.stderr, done.stderr
+                assert "Traceback" not in done.stderr
+            ballast.unlink()
+            done = callhouse("import", "native", records, "--account", login.id, "--json", data=disk / "data")
+            assert json.loads(done.stdout)["accepted"] == 20
+            assert check_store(disk / "data", lambda *_: None).findings == []
+
     def test_a_backup_to_a_full_disk_fails_and_leaves_nothing(self, tmp_path, now_seconds):
         with small_disk(tmp_path / "disk", 1) as disk, Server(tmp_path / "data") as server:
             login = server.account()
@@ -134,11 +182,36 @@ class TestClients:
             assert len(sessions(server, login, now_seconds)) == 20
         assert server.stop() == 0
 
-    @pytest.mark.parametrize("size", [10_000, 60_000, 1_000_000])
-    @pytest.mark.parametrize("where", ["path", "query", "header", "credentials"])
-    def test_a_long_request_line_or_header_is_answered_or_refused_and_harms_nobody(self, own_server, size, where):
+    def test_when_no_file_can_be_opened_any_more_it_goes_on_once_the_clients_have_gone(self, tmp_path, now_seconds):
+        with Server(tmp_path / "data", command=["prlimit", "--nofile=128:128", *COMMAND]) as server:
+            login = server.account()
+            before = worker(server)
+            with connections(server, 200):
+                wait_until(lambda: len(list((before / "fd").iterdir())) == 128, "using up the files")
+            # The first long read opens the file anew.
+            send(server, login, [{"session_id": "s", "start": now_seconds - 60, "end": now_seconds - 1}])
+            assert sessions(server, login, now_seconds) == ["s"]
+            assert worker(server) == before
+
+    def test_a_process_that_dies_by_itself_is_started_again_and_has_lost_nothing(self, own_server, now_seconds):
         server = own_server()
         login = server.account()
+        send(server, login, [call(number, now_seconds) for number in range(20)])
+        before = worker(server)
+        os.kill(int(before.name), signal.SIGKILL)
+
+        def healthy():
+            with suppress(httpx.TransportError):
+                return httpx.get(f"{server.url}/healthz", timeout=SECONDS).status_code == 200
+
+        wait_until(lambda: not before.exists() and healthy(), "starting again")
+        assert len(sessions(server, login, now_seconds)) == 20
+        assert send(server, login, [call(20, now_seconds)])["accepted"] == 1
+
+    @pytest.mark.parametrize("size", [10_000, 60_000, 1_000_000])
+    @pytest.mark.parametrize("where", ["path", "query", "header", "credentials"])
+    def test_a_long_request_line_or_header_is_answered_or_refused_and_harms_nobody(self, server, size, where):
+        login = server.account(f"{where}{size}@example.com")
         address = urlsplit(server.url)
         long = "x" * size
         basic = base64.b64encode(":".join(login.fuse).encode()).decode()

@@ -131,6 +131,29 @@ def test_a_lost_page_fails_what_it_held_and_nothing_else_and_a_restored_backup_m
         }
 
 
+def test_a_file_that_is_cut_short_under_a_server_fails_requests_and_not_the_process(copy, whole, tmp_path):
+    data, a, _ = copy
+    with Server(data, *KEEP) as server, ThreadPoolExecutor(8) as pool:
+        before = worker(server)
+        new = {"session_id": "new", "start": int(time.time()) - 5, "end": int(time.time())}
+        # What is in the write-ahead log says how long the file should be, and every thread has it open by now.
+        send(server, a, [new])
+        everything = "/api/all_logs/1/9999999999?limit=400"
+        first = list(pool.map(lambda _: answer(server, a.fuse, everything)[0], range(32)))
+        assert first == [200] * 32
+        size = (data / FILE_NAME).stat().st_size
+        with (data / FILE_NAME).open("r+b") as file:
+            file.truncate(size // 4)
+        statuses = {answer(server, auth, path)[0] for path, auth, _ in [*questions(a)][::9]}
+        assert 500 in statuses <= {200, 500}
+        assert {status for status, _ in pool.map(lambda _: answer(server, a.fuse, everything), range(32))} <= {200, 500}
+        assert server.client.get("/healthz").status_code == 200
+        assert worker(server) == before
+    assert check_store(data, quiet).findings
+    backups.restore(whole[2], tmp_path / "restored", quiet)
+    assert check_store(tmp_path / "restored", quiet).findings == []
+
+
 def test_a_sender_whose_call_lies_on_a_lost_page_costs_no_other_sender_of_the_same_batch(copy):
     data, a, b = copy
     spoil(data, leaves(data, "calls")[1])

@@ -14,8 +14,8 @@ YEAR = 365 * DAY
 MAX_SECONDS = 10**11
 """Epoch seconds are below this (the year 5138); a larger number is milliseconds sent by mistake."""
 
-_UNITS = {"s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY, "w": 7 * DAY, "y": YEAR}
-_DURATION = re.compile(r"(\d{1,9})([smhdwy])")
+_UNITS = {"ms": 1, "s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY, "w": 7 * DAY, "y": YEAR}
+_DURATION = re.compile(r"(\d{1,9})(ms|[smhdwy])")
 
 
 def parse_instant(value: float | str) -> int:
@@ -48,7 +48,7 @@ def parse_duration(text: str) -> int | None:
         return None
     if match := _DURATION.fullmatch(text):
         return int(match[1]) * _UNITS[match[2]]
-    raise ValueError(f"{text!r} is no duration: write a number and s, m, h, d, w or y (5d, 1y), or forever")
+    raise ValueError(f"{text!r} is no duration: write a number and ms, s, m, h, d, w or y (5d, 1y), or forever")
 
 
 def format_duration(duration: int | None) -> str:

@@ -212,14 +212,20 @@ async def open_store(
     clock: Callable[[], int],
     max_events: int = 10_000,
     max_log: int = 64 * 1024 * 1024,
+    read_limit: float | None = None,
     create: bool = True,
 ) -> Store:
-    """Open the store in *directory*; where there is none, *create* says whether one is made.
+    """Open the store in *directory*; where there is none, *create* says whether one is made. Reads longer than
+    *read_limit* seconds raise TookTooLong.
 
     Raises NoStore when there is none and none is to be made, and StoreUnavailable when it cannot be used.
     """
     store = Store(
-        TimedEngine(SQLite(directory, create=create)), retention, clock, max_events=max_events, max_log=max_log
+        TimedEngine(SQLite(directory, create=create, read_limit=read_limit)),
+        retention,
+        clock,
+        max_events=max_events,
+        max_log=max_log,
     )
     await store.start()
     return store

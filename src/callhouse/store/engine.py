@@ -72,7 +72,10 @@ class Engine(Protocol):
         ...
 
     async def read(self, work: Callable[[Reader], T]) -> T:
-        """The result of *work*, which may read for long; the event loop runs on meanwhile."""
+        """The result of *work*, which may read for long; the event loop runs on meanwhile.
+
+        Raises TookTooLong when it reads for longer than the database was told to allow.
+        """
         ...
 
     async def write(self, work: Callable[[Transaction], T]) -> T:

@@ -25,8 +25,6 @@ def copy(source: apsw.Connection, target: Path, on_progress: Progress, stop: thr
     try:
         # Nobody uses the file before it is whole, and then it is flushed.
         destination.execute("PRAGMA synchronous = OFF")
-        # What a disk cannot read any more would end this process if it were mapped; read, it is an error.
-        source.execute("PRAGMA mmap_size = 0")
         source.execute("BEGIN")
         try:
             source.execute("SELECT 1 FROM sqlite_schema LIMIT 1").fetchall()

@@ -13,6 +13,7 @@ from callhouse.errors import (
     NotFound,
     RequestError,
     StoreUnavailable,
+    TookTooLong,
     TooManyFailures,
     matching,
 )
@@ -37,6 +38,7 @@ STATUS: dict[type[Exception], tuple[int, str | None]] = {
     NotFound: (404, NO_LOG),
     TooManyFailures: (429, None),
     Busy: (429, None),
+    TookTooLong: (500, None),
     StoreUnavailable: (500, DATABASE),
 }
 """The status of each error, and its text where that is not the error's own."""

@@ -14,6 +14,7 @@ from callhouse.errors import (
     NotAuthenticated,
     NotFound,
     StoreUnavailable,
+    TookTooLong,
     TooManyFailures,
     matching,
 )
@@ -34,6 +35,7 @@ STATUS: dict[type[Exception], tuple[int, str | None]] = {
     DetailGone: (404, NO_DETAIL),
     TooManyFailures: (429, None),
     Busy: (429, None),
+    TookTooLong: (500, None),
     StoreUnavailable: (500, DATABASE),
 }
 """The status of each error, and its text where that is not the error's own."""

@@ -15,6 +15,7 @@ from callhouse.errors import (
     NotAuthenticated,
     NotFound,
     StoreUnavailable,
+    TookTooLong,
     TooManyFailures,
     matching,
 )
@@ -25,6 +26,7 @@ INACTIVE = "this account is inactive"
 NO_CALL = "not found"
 METHOD = "method not allowed"
 INTERNAL = "internal error"
+TOO_LONG = "the query took too long; ask for a shorter time"
 
 STATUS: dict[type[Exception], tuple[int, str | None]] = {
     BadParameter: (400, None),
@@ -33,6 +35,8 @@ STATUS: dict[type[Exception], tuple[int, str | None]] = {
     NotFound: (404, NO_CALL),
     TooManyFailures: (429, None),
     Busy: (429, None),
+    # Not a 5xx: the SDKs would send it again at once, and partly without its parameters, which asks for even more.
+    TookTooLong: (400, TOO_LONG),
     StoreUnavailable: (500, INTERNAL),
 }
 """The status of each error, and its text where that is not the error's own."""
