@@ -27,6 +27,7 @@ bench: $(INSTALLED)
 	$(BIN)/python benchmarks/fuse_reads.py
 	$(BIN)/python benchmarks/dev_reads.py
 	$(BIN)/python benchmarks/plivo_reads.py
+	$(BIN)/python benchmarks/filter_reads.py
 	$(BIN)/python benchmarks/sources.py
 
 faults: $(INSTALLED)

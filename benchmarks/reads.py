@@ -28,19 +28,26 @@ LOAD_ROUNDS = 2
 WARM_UP = 0.1
 """Rounds before those that count, as a part of them."""
 
+Logins = Callable[["Case"], str]
+"""The Authorization header of each case."""
+
 HOW = ("server", "static", "sql")
 out = Console(width=None if sys.stdout.isatty() else 120)
 
 
 @dataclass
 class Case:
-    """A question: its *path*, the kind of answer to *accept*, and *sql*, which does the store's part of it here."""
+    """A question: its *path*, the kind of answer to *accept*, and *sql*, which does the store's part of it here.
+
+    A question without a path is measured in the store alone; one to another API than the benchmark's names its *api*.
+    """
 
     name: str
-    path: str
+    path: str | None
     sql: Callable[[], object]
     rounds: int
     accept: str = "*/*"
+    api: str = ""
 
     @property
     def file(self) -> str:
@@ -51,8 +58,8 @@ class Case:
 class Benchmark:
     """What is measured: *cases* gives the questions, of which the first is asked under load too, to a store of *calls*.
 
-    *api* names the credentials. *aims* turns the p50 in ms of each case and the requests a second into aims: each in
-    words, what was measured, and the most that meets it. *keep* is what the store retains.
+    They are spread over *days*. *api* names the credentials. *aims* turns the p50 in ms of each case and the requests a
+    second into aims: each in words, what was measured, and the most that meets it. *keep* is what the store retains.
     """
 
     api: str
@@ -60,19 +67,23 @@ class Benchmark:
     cases: Callable[[Stand], list[Case]]
     aims: Callable[[dict[str, dict[str, float]], dict[str, float]], list[tuple[str, float, float]]]
     keep: tuple[str, ...] = KEEP_ALL
+    days: int = DAYS
 
 
-def save_answers(asked: Iterable[Case], url: str, login: tuple[str, str], directory: Path) -> dict[str, int]:
+def save_answers(asked: Iterable[Case], url: str, logins: Logins, directory: Path) -> dict[str, int]:
     """Put the server's answer to each case into its file in *directory*; the bytes of each."""
     sizes = {}
     for case in asked:
-        answer = httpx.get(url + case.path, auth=login, headers={"Accept": case.accept}, timeout=60).raise_for_status()
+        if case.path is None:
+            continue
+        headers = {"Accept": case.accept, "Authorization": logins(case)}
+        answer = httpx.get(url + case.path, headers=headers, timeout=60).raise_for_status()
         (directory / case.file).write_bytes(answer.content)
         sizes[case.name] = len(answer.content)
     return sizes
 
 
-def latencies(asked: list[Case], url: str, authorization: str) -> dict[str, dict[str, float]]:
+def latencies(asked: list[Case], url: str, logins: Logins) -> dict[str, dict[str, float]]:
     """The p50 in ms of each case in each of the ways of HOW, over one connection.
 
     All take turns, so that whatever else the machine does hits all alike; large answers have turns of their own.
@@ -81,7 +92,7 @@ def latencies(asked: list[Case], url: str, authorization: str) -> dict[str, dict
     with closing(Connection(url)) as connection:
         for rounds in sorted({case.rounds for case in asked}, reverse=True):
             group = [case for case in asked if case.rounds == rounds]
-            steps = list(_steps(group, connection, url, authorization))
+            steps = list(_steps(group, connection, url, logins))
             warm_up = int(rounds * WARM_UP)
             title = f"one connection, {len(group)} cases x {rounds} rounds"
             for turn in track(range(warm_up + rounds), title, console=Console(stderr=True), transient=True):
@@ -90,16 +101,22 @@ def latencies(asked: list[Case], url: str, authorization: str) -> dict[str, dict
                     step()
                     if turn >= warm_up:
                         taken[name][how].append(time.perf_counter() - began)
-    return {name: {how: statistics.median(times) * 1000 for how, times in ways.items()} for name, ways in taken.items()}
+    return {
+        name: {how: statistics.median(times) * 1000 for how, times in ways.items() if times}
+        for name, ways in taken.items()
+    }
 
 
-def _steps(group: list[Case], connection: Connection, url: str, authorization: str):
+def _steps(group: list[Case], connection: Connection, url: str, logins: Logins):
     for case in group:
+        yield case.name, "sql", case.sql
+        if case.path is None:
+            continue
+        authorization = logins(case)
         real = request_bytes(url + case.path, authorization, case.accept)
         static = request_bytes(f"{url}/static/{case.file}", authorization)
         yield case.name, "server", lambda request=real: connection.answer(request)
         yield case.name, "static", lambda request=static: connection.answer(request)
-        yield case.name, "sql", case.sql
 
 
 def rates(case: Case, url: str, authorization: str) -> dict[str, float]:
@@ -117,6 +134,9 @@ def report(found: dict, aims: Iterable[tuple[str, float, float]]) -> None:
     for column in table.columns[1:]:
         column.justify = "right"
     for name, p50 in found["p50_ms"].items():
+        if "server" not in p50:
+            table.add_row(name, "", "", "", f"{p50['sql']:.3f}", "", "")
+            continue
         server_ms, static, sql = (p50[how] for how in HOW)
         ratios = (f"{server_ms / static:.2f}", f"{server_ms / sql:.2f}")
         table.add_row(name, f"{found['bytes'][name]:,}", *(f"{p50[how]:.3f}" for how in HOW), *ratios)
@@ -135,19 +155,23 @@ def report(found: dict, aims: Iterable[tuple[str, float, float]]) -> None:
 def measure(on: Stand, benchmark: Benchmark) -> dict:
     """Everything, as plain data for report() and for --json."""
     asked = benchmark.cases(on)
-    login = getattr(on.login, benchmark.api)
-    authorization = "Basic " + base64.b64encode(":".join(login).encode()).decode()
+
+    def logins(case: Case) -> str:
+        login = getattr(on.login, case.api or benchmark.api)
+        return "Basic " + base64.b64encode(":".join(login).encode()).decode()
+
     with tempfile.TemporaryDirectory() as temporary:
         answers = Path(temporary)
         with server(on.data, answers, benchmark.keep) as url:
-            sizes = save_answers(asked, url, login, answers)
+            sizes = save_answers(asked, url, logins, answers)
         with server(on.data, answers, benchmark.keep) as url:
-            p50 = latencies(asked, url, authorization)
-            rate = rates(asked[0], url, authorization)
+            p50 = latencies(asked, url, logins)
+            rate = rates(asked[0], url, logins(asked[0]))
     return {
         "calls": on.calls,
-        "days": DAYS,
+        "days": on.days,
         "load_seconds": on.seconds,
+        "settle_seconds": on.settled,
         "bytes_on_disk": on.bytes,
         "python": platform.python_version(),
         "bytes": sizes,
@@ -166,7 +190,7 @@ def main(benchmark: Benchmark) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         with tempfile.TemporaryDirectory() as temporary:
-            on, new = stand(given.data or Path(temporary), given.calls, benchmark.keep)
+            on, new = stand(given.data or Path(temporary), given.calls, benchmark.days, benchmark.keep)
             if new:
                 out.print(f"Loaded {on.calls:,} calls in {on.seconds:.1f} s ({on.calls / on.seconds:,.0f} calls/s).")
             load = os.getloadavg()[0]

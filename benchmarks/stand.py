@@ -1,5 +1,6 @@
 """What a benchmark stands on: a store full of synthetic calls, and a server over it that has static answers too."""
 
+import asyncio
 import json
 import os
 import signal
@@ -19,6 +20,9 @@ import msgspec
 HERE = Path(__file__).parent
 sys.path.append(str(HERE.parent / "tests"))
 
+from callhouse.app import now  # noqa: E402
+from callhouse.model.account import Retention  # noqa: E402
+from callhouse.store import open_store  # noqa: E402
 from callhouse.store.sqlite import _PRAGMAS, FILE_NAME, SQLiteTransaction  # noqa: E402
 from serving import COMMAND, Login, create_account  # noqa: E402
 
@@ -30,12 +34,17 @@ STOP_SECONDS = 40
 
 @dataclass
 class Stand:
-    """A directory with a store of *calls* calls of one account, *login*, which took *seconds* to load."""
+    """A directory with a store of *calls* calls of one account, *login*, over *days*, which took *seconds* to load.
+
+    *settled* is how long upkeep then took to find out how many calls were under way at once.
+    """
 
     directory: Path
     login: Login
     calls: int
+    days: int
     seconds: float
+    settled: float
 
     @property
     def data(self) -> Path:
@@ -55,33 +64,46 @@ class Stand:
         return SQLiteTransaction(connection)
 
 
-def stand(directory: Path, calls: int, keep: tuple[str, ...]) -> tuple[Stand, bool]:
+def stand(directory: Path, calls: int, days: int, keep: tuple[str, ...]) -> tuple[Stand, bool]:
     """The stand in *directory*, and whether it was made now because there was none; *keep* says what is retained.
 
-    Exits when the directory holds something else: a stand with fewer calls, or one that was not finished.
+    Exits when the directory holds something else: a stand with fewer calls, of other days, or not finished.
     """
     note = directory / "stand.json"
     if note.exists():
         found = msgspec.json.decode(note.read_bytes(), type=Stand, dec_hook=lambda kind, value: kind(value))
+        if found.days != days:
+            sys.exit(f"{directory} holds calls of {found.days} days, not of {days}: name another.")
         if found.calls >= calls:
             return found, False
         sys.exit(f"{directory} holds {found.calls:,} calls, fewer than {calls:,}: remove it or name another.")
     if (directory / "data").exists():
         sys.exit(f"{directory}/data was not filled to the end, or not by a benchmark: remove it or name another.")
-    made = _filled(directory, calls, keep)
+    made = _filled(directory, calls, days, keep)
     note.write_bytes(msgspec.json.encode(made, enc_hook=str))
     return made, True
 
 
-def _filled(directory: Path, calls: int, keep: tuple[str, ...]) -> Stand:
+def _filled(directory: Path, calls: int, days: int, keep: tuple[str, ...]) -> Stand:
     data = directory / "data"
     login = create_account(data, EMAIL, "--login", "bench")
     kept = [word for setting in keep for word in ("--set", setting)]
-    what = ["generate", "--calls", str(calls), "--days", str(DAYS), "--account", str(login.id), "--json"]
+    what = ["generate", "--calls", str(calls), "--days", str(days), "--account", str(login.id), "--json"]
     # Its progress bar is on standard error, which stays ours.
     done = subprocess.run([*COMMAND, *what, "--data", data, *kept], stdout=subprocess.PIPE, check=True)
     told = json.loads(done.stdout)
-    return Stand(directory, login, told["calls"], told["seconds"])
+    began = time.perf_counter()
+    asyncio.run(_settle(data))
+    return Stand(directory, login, told["calls"], days, told["seconds"], time.perf_counter() - began)
+
+
+async def _settle(data: Path) -> None:
+    """Do what the server's upkeep would otherwise do while it is measured."""
+    store = await open_store(data, retention=Retention(details=None, sessions=None, plivo=None), clock=now)
+    for account in await store.accounts.all():
+        while await store.settle(account):
+            pass
+    await store.close()
 
 
 @contextmanager

@@ -186,8 +186,8 @@ def create_app(settings: Settings, announce: Callable[[], Coroutine[Any, Any, No
 
 
 async def keep_up(store: Store, silences: Sequence[Silence]) -> None:
-    """Now and then close the calls that were cut off, remove what has expired and train the dictionary, a little at a
-    time; never returns.
+    """Now and then close the calls that were cut off, remove what has expired, find out peaks and train the dictionary,
+    a little at a time; never returns.
     """
     while True:
         try:
@@ -196,6 +196,8 @@ async def keep_up(store: Store, silences: Sequence[Silence]) -> None:
                     log.info("calls.closed_after_silence", source=silence.route, calls=closed)
             for account in await store.accounts.all():
                 await _expire(store, account)
+                while await store.settle(account):
+                    pass
             while removed := await store.expire_quarantine():
                 EXPIRED_ROWS.inc(removed)
             if await store.train():

@@ -1,5 +1,6 @@
 """The check finds nothing in a store that is whole, and in one that is not exactly what is hit."""
 
+import asyncio
 import json
 import shutil
 from collections import Counter
@@ -7,6 +8,8 @@ from collections import Counter
 import apsw
 import pytest
 
+from callhouse.model.account import Retention
+from callhouse.store import open_store
 from callhouse.store.check import check_store
 from callhouse.store.sqlite import FILE_NAME
 from damage import change, leaves, spoil
@@ -16,6 +19,7 @@ START = 1_700_000_000
 CALLS = 600
 KEEP = ("retention.details=forever", "retention.sessions=forever", "retention.plivo=forever")
 
+HOUR = f"bucket = {START // 3600}"
 FIRST = f"bucket = {START // 3600 // 24}"
 
 
@@ -53,7 +57,17 @@ def whole(tmp_path_factory):
                 "/ingest/asterisk", content=f'{row}"1699999999.1",""\n'.encode(), auth=login.fuse
             )
             assert (answer.status_code, answer.json()["rejected"]) == (200, [])
+    asyncio.run(settle(data))
     return data
+
+
+async def settle(data):
+    """Let all peaks be known, as upkeep does after a while."""
+    store = await open_store(data, retention=Retention(), clock=lambda: 2 * START * 1000)
+    for account in await store.accounts.all():
+        while await store.settle(account):
+            pass
+    await store.close()
 
 
 @pytest.fixture
@@ -102,6 +116,7 @@ def test_a_store_that_is_whole_has_no_findings_and_all_of_it_was_looked_at(whole
     report = check_store(whole, lambda *_: None)
     assert report.findings == []
     tables = ("calls", "logs", "call_errors", "waiting_events", "fragments", "quarantine", "call_counts", "end_counts")
+    tables = (*tables, "totals", "hour_peaks")
     assert report.checked == {table: stored(whole, f"SELECT count(*) FROM {table}")[0][0] for table in tables}
     assert all(report.checked.values())
 
@@ -178,6 +193,13 @@ def test_a_log_whose_bytes_were_changed_is_told_though_its_page_is_in_order(data
          (1, None)),
         ("end_counts", f"DELETE FROM end_counts WHERE account_id = 2 AND width = 24 AND {FIRST}", (2, None)),
         ("call_counts", "INSERT INTO call_counts VALUES (1, 768, 7, 1)", (1, None)),
+        ("totals", f"UPDATE totals SET talk = talk + 1 WHERE account_id = 1 AND topic = 6 AND name = '0' AND {HOUR}",
+         (1, None)),
+        ("totals", f"DELETE FROM totals WHERE account_id = 2 AND name = '8009957586' AND width = 24 AND {FIRST}",
+         (2, None)),
+        ("totals", "INSERT INTO totals VALUES (1, 4, 24, 'Orders', 7, 1, 0, 0)", (1, None)),
+        ("hour_peaks", f"UPDATE hour_peaks SET peak = peak + 1 WHERE account_id = 2 AND hour = {START // 3600}",
+         (2, None)),
         ("logs", "DELETE FROM logs WHERE call_id = 17", (1, "s0016")),
         ("logs", "UPDATE calls SET event_count = 2 WHERE id = 17", (1, "s0016")),
         ("logs", "UPDATE logs SET ended = ended + 1 WHERE call_id = 17", (1, "s0016")),

@@ -3,6 +3,7 @@
 import re
 
 _NOT_DIGITS = re.compile(r"\D+", re.ASCII)
+_LEADING_DIGITS = re.compile(r"\d*", re.ASCII)
 
 
 def number_key(number: str) -> str:
@@ -15,3 +16,30 @@ def number_key(number: str) -> str:
     if not digits:
         return number
     return digits[1:] if len(digits) == 11 and digits[0] == "1" else digits
+
+
+_HEAD_DIGITS = 15
+_PLUS_ONE = str.maketrans("0123456789", "123456789a")
+_PLACES = [int(11 ** (_HEAD_DIGITS - length)) for length in range(_HEAD_DIGITS + 1)]
+
+
+def number_head(number: str) -> int:
+    """The first digits of a number, after any plus, as a number by which numbers that begin alike lie side by side.
+
+    Fifteen places in base eleven: 0 stands for the end and for anything but a digit.
+    """
+    digits = _LEADING_DIGITS.match(number.lstrip("+")[:_HEAD_DIGITS])
+    length = digits.end() if digits else 0
+    return int(digits[0].translate(_PLUS_ONE), 11) * _PLACES[length] if digits and length else 0
+
+
+def heads(prefix: str) -> tuple[int, int] | None:
+    """The heads of exactly the numbers that begin with *prefix*: from the first up to and without the second.
+
+    None when heads do not tell: the prefix is longer than they are, or is not of digits alone.
+    """
+    digits = _LEADING_DIGITS.fullmatch(prefix)
+    if digits is None or not 0 < len(prefix) <= _HEAD_DIGITS:
+        return None
+    first = number_head(prefix)
+    return first, first + _PLACES[len(prefix)]

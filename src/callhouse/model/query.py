@@ -16,6 +16,7 @@ class CallQuery(msgspec.Struct, frozen=True, kw_only=True):
     and *shown_since* gives for each of *account_ids* the earliest start that is shown.
 
     All else narrows the answer where it is not None: *number* is compared with the dialled number by number_key,
+    *either* with the dialled and the calling one,
     *src_prefix* and *dest_prefix* are what a number begins with, a leading ``+`` on either side aside, *directions*
     (if any) are those allowed, and ``talk_from <= d < talk_until`` bounds the length in milliseconds of the answered
     part, as it was sent or else from answer to end. *logged_since*
@@ -28,6 +29,7 @@ class CallQuery(msgspec.Struct, frozen=True, kw_only=True):
     until: int
     shown_since: tuple[int, ...] = ()
     number: str | None = None
+    either: str | None = None
     src_prefix: str | None = None
     dest_prefix: str | None = None
     directions: tuple[Direction, ...] = ()

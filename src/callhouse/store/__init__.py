@@ -9,12 +9,13 @@ import msgspec
 from callhouse.model.account import Account, Retention
 from callhouse.model.record import Fragment, Outcome, Record
 from callhouse.observability import BATCH_SIZE
-from callhouse.store import backup, expiry, fragments, imports, logs
+from callhouse.store import backup, concurrency, expiry, fragments, imports, logs
 from callhouse.store.accounts import Accounts
 from callhouse.store.batcher import Batcher
 from callhouse.store.call_errors import CallErrors
 from callhouse.store.calls import Calls
 from callhouse.store.engine import Engine, Progress, Reader, Row, Transaction
+from callhouse.store.figures import FigureReader
 from callhouse.store.imports import Imports, Place
 from callhouse.store.logs import LogCodec
 from callhouse.store.quarantine import Quarantine
@@ -73,6 +74,7 @@ class Store:
         self.accounts = Accounts(engine, retention, clock)
         self.calls = Calls(engine, self._codec)
         self.errors = CallErrors(engine)
+        self.figures = FigureReader(engine, clock)
         self.quarantine = Quarantine(engine)
         self.imports = Imports(engine)
         self._batcher: Batcher[Record, Outcome] = Batcher(
@@ -143,6 +145,10 @@ class Store:
     async def expire(self, account: Account) -> int:
         """Remove a chunk of what *account* keeps no longer; rows removed."""
         return await self._engine.write(lambda tx: expiry.expire_account(tx, account, self.clock()))
+
+    async def settle(self, account: Account) -> int:
+        """Find out some of the peaks that *account*'s calls made unknown; how many, 0 when there are none."""
+        return await self._engine.write(lambda tx: concurrency.settle(tx, account.id, self.clock()))
 
     async def expire_quarantine(self) -> int:
         """Remove a chunk of the refused records that are older than their retention; rows removed."""

@@ -1,15 +1,19 @@
 """A Call as a row of the table of calls, and back."""
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from callhouse.model import call as calls
 from callhouse.model import hangup
 from callhouse.model.call import Call
-from callhouse.model.number import number_key
+from callhouse.model.number import number_head, number_key
+from callhouse.store import kinds
+from callhouse.store.engine import Row
+from callhouse.store.totals import Counted
 
 COLUMNS = {
     field: {"start": "started", "answer": "answered", "end": "ended"}.get(field, field) for field in calls.FIELDS
@@ -17,10 +21,13 @@ COLUMNS = {
 """The column of each field of Call."""
 
 # Parameters are named as the fields of Call, columns as COLUMNS says.
-_DERIVED = ("dest_key", "cause_code", "event_count", "arrived")
+_DERIVED = (
+    "src_key", "src_head", "dest_key", "dest_head", "kind", "talk", "last_step", "cause_code", "event_count", "arrived",
+)  # fmt: skip
 _WRITTEN = {**COLUMNS, **{field: field for field in _DERIVED}}
+_KEPT = ("id", "event_count", *Counted._fields)
 KNOWN = f"""
-SELECT account_id, id, event_count, {", ".join(COLUMNS.values())} FROM calls
+SELECT account_id, {", ".join(_KEPT)}, {", ".join(COLUMNS.values())} FROM calls
 WHERE account_id = :account_id AND session_id = :session_id
 """  # noqa: S608
 INSERT = f"""
@@ -35,8 +42,30 @@ WHERE account_id = :account_id AND id = :id
 DROP = "DELETE FROM calls WHERE account_id = :account_id AND id = :id"
 
 
-def row_of(account_id: int, call: Call, event_count: int) -> dict[str, Any]:
-    """The columns of *call*, with what is derived from it."""
+class Known(NamedTuple):
+    """A row of KNOWN, as it lies in the table; *counted* is None unless the call is complete."""
+
+    account_id: int
+    id: int
+    event_count: int
+    answered: bool
+    last_step: str | None
+    counted: Counted | None
+    call: Call
+
+
+def known_of(row: Row) -> Known:
+    account_id, call_id, event_count = row[:3]
+    counted = Counted(*row[3 : 1 + len(_KEPT)])
+    call = call_of(account_id, row[1 + len(_KEPT) :])
+    answered = kinds.is_answered(counted.kind)
+    return Known(
+        account_id, call_id, event_count, answered, counted.last_step, counted if call.is_complete else None, call
+    )
+
+
+def row_of(account_id: int, call: Call, event_count: int, last_step: str | None, *, has_log: bool) -> dict[str, Any]:
+    """The columns of *call*, with what is derived from it; *has_log* says whether it has a log, or had one."""
     row = msgspec.structs.asdict(call)
     if call.rate is not None:
         row["rate"] = str(call.rate)
@@ -46,10 +75,38 @@ def row_of(account_id: int, call: Call, event_count: int) -> dict[str, Any]:
         row["extra"] = msgspec.json.encode(call.extra).decode()
     row["account_id"] = account_id
     row["call_uuid"] = call.call_uuid or calls.derived_uuid(account_id, call.session_id)
-    row["dest_key"] = None if call.dest is None else number_key(call.dest)
-    row["cause_code"] = hangup.cause_code(call)
+    row["src_key"], row["src_head"] = _number(call.src)
+    row["dest_key"], row["dest_head"] = _number(call.dest)
+    row["cause_code"] = cause = hangup.cause_code(call)
+    row["kind"] = kinds.kind_of(call, cause, has_log=has_log)
+    row["talk"] = call.duration
+    if call.duration is None and call.answer is not None and call.end is not None:
+        row["talk"] = call.end - call.answer
+    row["last_step"] = last_step
     row["event_count"] = event_count
     return row
+
+
+# A few numbers are on one side or the other of most calls.
+@functools.lru_cache(4_096)
+def _number(number: str | None) -> tuple[str | None, int | None]:
+    """What a number is looked up by: its key and its head."""
+    return (None, None) if number is None else (number_key(number), number_head(number))
+
+
+def counted_of(row: Mapping[str, Any]) -> Counted:
+    """What is counted of a complete call, whose columns are *row*."""
+    return Counted(
+        row["start"],
+        row["end"],
+        row["kind"],
+        row["talk"],
+        row["billed_duration"],
+        row["src_key"],
+        row["dest_key"],
+        row["application_name"],
+        row["last_step"],
+    )
 
 
 def call_of(account_id: int, values: Sequence[Any]) -> Call:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from callhouse.model.query import CallQuery, Page
-from callhouse.store import by_end, rollups
+from callhouse.store import by_end, filtered, rollups
 from callhouse.store.call_rows import COLUMNS
 from callhouse.store.conditions import DIRECTION, conditions
 from callhouse.store.engine import Engine, Reader, Row
@@ -112,8 +112,10 @@ class Calls:
         """The whole page and the exact total, of one instant; the query's window is by start, and of one account."""
         more, given = conditions(query)
         columns = tuple(fields)
+        if query.logged_since is not None:
+            return await self._engine.read(lambda reader: _logged_page(reader, query, columns, more, given))
         if more:
-            return await self._engine.read(lambda reader: _filtered_page(reader, query, columns, more, given))
+            return await self._engine.read(lambda reader: filtered.page(reader, query, _columns(columns)))
         if query.limit <= SMALL_PAGE and not (query.oldest_first and _is_deep(query)):
             return await self._engine.quick(lambda reader: _small_page(reader, query, columns))
         return await self._engine.read(lambda reader: _large_page(reader, query, columns))
@@ -223,7 +225,7 @@ class Calls:
         """The newest calls of *query*'s window whose log holds all *words* and is still shown."""
         sql = f"""
         SELECT {_FOUND} FROM calls
-        WHERE {_CLAUSES} AND ended >= :details_since AND id IN ({{matches}}) {_NEWEST_FIRST} OFFSET :offset
+        WHERE {_CLAUSES} AND ended >= :details_since AND +id IN ({{matches}}) {_NEWEST_FIRST} OFFSET :offset
         """  # noqa: S608
         parameters = _parameters(query, {"details_since": details_since})
         terms = [account_word(query.account_ids[0]), *words]
@@ -272,11 +274,11 @@ def _parameters(query: CallQuery, more: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _filtered_page(
+def _logged_page(
     reader: Reader, query: CallQuery, fields: tuple[str, ...], more: str, given: Mapping[str, Any]
 ) -> Page[Row]:
-    """The page of a query with conditions of which the counts know nothing."""
-    sql = _select(fields, more, oldest_first=query.oldest_first, logged=query.logged_since is not None)
+    """The page of calls that have a log, with whatever other conditions."""
+    sql = _select(fields, more, oldest_first=query.oldest_first, logged=True)
     parameters = _parameters(query, given)
     rows = reader.rows(sql, parameters)
     return Page(rows, int(reader.rows(f"{_COUNT} {more}", parameters)[0][0]))

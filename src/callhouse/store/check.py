@@ -1,6 +1,6 @@
 """Whether all that the store holds can be read and agrees with itself."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from callhouse.errors import NoStore, StoreDamaged, StoreUnavailable
 from callhouse.model import log as log_document
 from callhouse.model.event import Event
 from callhouse.model.instant import HOUR
-from callhouse.store import quarantine, rollups
+from callhouse.store import concurrency, quarantine, rollups, totals
 from callhouse.store.engine import Inspection, Progress, Row
 from callhouse.store.fragments import digest_of, digests_in
 from callhouse.store.log_writer import account_word
@@ -20,6 +20,7 @@ from callhouse.store.logs import LogCodec
 from callhouse.store.sqlite import FILE_NAME
 from callhouse.store.sqlite_inspection import inspected
 from callhouse.store.stretches import Unreadable, ids, stretches
+from callhouse.store.totals import Counted
 
 TEXT_CHARACTERS = 16 * 1024 * 1024
 """Characters of logs that are compared with the search index at once."""
@@ -27,12 +28,15 @@ TEXT_CHARACTERS = 16 * 1024 * 1024
 RESTORE = "restore the newest backup that is whole, and look after the disk"
 DROP = "`callhouse quarantine drop {}` forgets it"
 
-_CALLS = """
-SELECT id, account_id, session_id, started, ended, event_count, extra FROM calls
+_CALLS = f"""
+SELECT id, account_id, session_id, started, ended, event_count, extra, {totals.COLUMNS} FROM calls
 WHERE id BETWEEN :first AND :last ORDER BY id LIMIT :limit
-"""
+"""  # noqa: S608
 _NAMES = "SELECT account_id, session_id, id FROM calls ORDER BY account_id, session_id"
 _COUNTS = "SELECT account_id, width, bucket, calls FROM {table}"
+_TOTALS = "SELECT account_id, topic, width, name, bucket, calls, talk, billed FROM totals"
+_NUMBERS = "SELECT account_id, number FROM counted_numbers"
+_PEAKS = "SELECT account_id, hour, peak FROM hour_peaks WHERE peak IS NOT NULL ORDER BY account_id, hour"
 _LOG = "SELECT account_id, ended, dictionary, size, document FROM logs WHERE call_id = :id"
 _ERRORS = """
 SELECT e.id, e.account_id, e.session_id, e.started, e.dest_key, c.started, c.ended, c.dest_key
@@ -100,6 +104,8 @@ class Check:
         self._counted: dict[rollups.Clock, Counter[tuple[int, int, int]]] = {
             clock: Counter() for clock in (rollups.START, rollups.END)
         }
+        self._sums: defaultdict[int, totals.Totals] = defaultdict(totals.Totals)
+        self._numbers: defaultdict[int, dict[str, bool]] = defaultdict(dict)
         self._index_is_readable = True
 
     def run(self) -> Report:
@@ -136,6 +142,11 @@ class Check:
             self._find("dictionaries", f"the dictionary of the logs cannot be used: {error}")
 
     def _calls(self) -> None:
+        try:
+            for account_id, number in self._inspection.rows(_NUMBERS, {}):
+                self._numbers[account_id][number] = True
+        except StoreDamaged as error:
+            self._find("counted_numbers", f"which numbers are counted cannot be read: {error.__cause__ or error}")
         unreadable: set[int] = set()
         for first, last, rows in stretches(self._inspection, "calls", _CALLS, self._tell):
             if rows is None:
@@ -147,6 +158,8 @@ class Check:
         whose = self._lost_calls(unreadable) if unreadable else set()
         if whose is not None:
             self._rollups(whose)
+            self._totals(whose)
+            self._peaks(whose)
 
     def _lost_calls(self, call_ids: set[int]) -> set[int] | None:
         """Tell of the calls that cannot be read; the accounts whose they are, or None when that cannot be read either.
@@ -165,8 +178,10 @@ class Check:
         return whose
 
     def _count(self, rows: list[Row]) -> None:
-        for _, account_id, _, started, ended, *_ in rows:
+        for _, account_id, _, started, ended, _, _, *counted in rows:
             if started is not None and ended is not None:
+                numbers = self._numbers[account_id]
+                totals.gather(self._sums[account_id], [Counted(*counted)], numbers)
                 for clock, instant in ((rollups.START, started), (rollups.END, ended)):
                     for width in rollups.WIDTHS:
                         self._counted[clock][account_id, width, instant // (width * HOUR)] += 1
@@ -187,6 +202,41 @@ class Check:
                     instant = bucket * width * HOUR // 1000
                     problem = f"{stored.get(key, 0)} calls {clock.column} in the {width} hours from {instant}"
                     self._find(clock.table, f"it says {problem}, but {counted[key]} did", account=account_id)
+
+    def _totals(self, without: set[int]) -> None:
+        """The same for the totals by topics and names."""
+        try:
+            rows = self._inspection.rows(_TOTALS, {})
+        except StoreDamaged as error:
+            self._find("totals", f"the totals of filters cannot be read: {error.__cause__ or error}")
+            return
+        self._checked["totals"] += len(rows)
+        stored = {tuple(row[:5]): tuple(row[5:]) for row in rows}
+        counted = {
+            (account_id, *bucket): tuple(sums)
+            for account_id, of_hours in self._sums.items()
+            for bucket, sums in totals.buckets(of_hours).items()
+        }
+        for key in sorted(counted.keys() | stored.keys()):
+            account_id, topic, width, name, bucket = key
+            if account_id not in without and counted.get(key) != stored.get(key):
+                since = bucket * width * HOUR // 1000
+                told, true = (found.get(key, (0, 0, 0)) for found in (stored, counted))
+                problem = f"it says {told} for {name!r} of topic {topic} in the {width} hours from {since}, not {true}"
+                self._find("totals", problem, account=account_id)
+
+    def _peaks(self, without: set[int]) -> None:
+        try:
+            rows = self._inspection.rows(_PEAKS, {})
+            for account_id, hour, peak in rows:
+                counted = concurrency.of_hour(self._inspection, account_id, hour)
+                if account_id not in without and counted != peak:
+                    problem = f"it says {peak} for the hour from {hour * HOUR // 1000}, not {counted}"
+                    self._find("hour_peaks", problem, account=account_id)
+        except StoreDamaged:
+            # An index of calls is damaged, or the table itself: that was told when the file was looked through.
+            return
+        self._checked["hour_peaks"] += len(rows)
 
     def _logs(self, first: int, last: int, calls: Mapping[int, Row]) -> None:
         """Look at the logs of *calls*, which are all those from *first* to *last*, and at their words."""
@@ -209,7 +259,7 @@ class Check:
                 self._words(first, call_id, texts, calls, unread)
                 first, texts, size = call_id + 1, {}, 0
         self._words(first, last, texts, calls, unread)
-        for call_id, (_, account_id, session_id, *_, events, _) in calls.items():
+        for call_id, (_, account_id, session_id, _, _, events, *_) in calls.items():
             if events and call_id not in logged:
                 problem = "its log cannot be read" if call_id in unread else "its log is missing"
                 self._find("logs", problem, account=account_id, session_id=session_id)

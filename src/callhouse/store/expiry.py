@@ -4,13 +4,12 @@ What has expired is already invisible: readers compare with the same instants. S
 is a transaction of its own, short enough that a sender waiting for its commit does not notice.
 """
 
-from collections import Counter
-
 from callhouse.model.account import Account
 from callhouse.model.instant import DAY
-from callhouse.store import rollups
+from callhouse.store import totals
 from callhouse.store.engine import Transaction
 from callhouse.store.rollups import COMPLETE, INCOMPLETE
+from callhouse.store.totals import Counted
 
 CHUNK = 500
 """Rows of a kind removed in one transaction."""
@@ -18,13 +17,15 @@ CHUNK = 500
 SETTLED = DAY
 """How long after the last one came the rows of a call are kept at least, so that a history sent today can be joined."""
 
-_OLD_LOGS = """
-SELECT call_id AS id FROM logs WHERE account_id = :account_id AND ended < :before ORDER BY ended LIMIT :limit
-"""
+_OLD_LOGS = f"""
+SELECT call_id, {", ".join(f"calls.{column}" for column in Counted._fields)} FROM logs
+LEFT JOIN calls ON calls.account_id = logs.account_id AND calls.id = logs.call_id
+WHERE logs.account_id = :account_id AND logs.ended < :before ORDER BY logs.ended LIMIT :limit
+"""  # noqa: S608
 _DROP_LOG = "DELETE FROM logs WHERE account_id = :account_id AND call_id = :id"
-_NO_EVENTS = "UPDATE calls SET event_count = 0 WHERE account_id = :account_id AND id = :id"
+_NO_EVENTS = "UPDATE calls SET event_count = 0, last_step = NULL WHERE account_id = :account_id AND id = :id"
 _OLD_CALLS = f"""
-SELECT id, started, ended FROM calls WHERE account_id = :account_id AND {COMPLETE} AND started < :before
+SELECT id, {totals.COLUMNS} FROM calls WHERE account_id = :account_id AND {COMPLETE} AND started < :before
 ORDER BY started LIMIT :limit
 """  # noqa: S608
 _OLD_OPEN_CALLS = f"""
@@ -90,10 +91,13 @@ def expire_quarantine(tx: Transaction, before: int) -> int:
 
 def _expire_logs(tx: Transaction, account_id: int, before: int) -> int:
     old = tx.rows(_OLD_LOGS, {"account_id": account_id, "before": before, "limit": CHUNK})
-    keys = [{"account_id": account_id, "id": call_id} for (call_id,) in old]
+    keys = [{"account_id": account_id, "id": row[0]} for row in old]
     tx.each(_DROP_LOG, keys)
     tx.each(_NO_EVENTS, keys)
-    tx.forget_words(call_id for (call_id,) in old)
+    tx.forget_words(row[0] for row in old)
+    # What was only known from the log is no longer counted. A log of no call there is none, unless it is damaged.
+    gone = [Counted(*row[1:]) for row in old if row[1] is not None]
+    totals.add(tx, account_id, gone, [call._replace(last_step=None) for call in gone])
     return len(old)
 
 
@@ -107,16 +111,14 @@ def _expire_errors(tx: Transaction, account_id: int, before: int) -> int:
 def _expire_calls(tx: Transaction, account_id: int, before: int) -> int:
     bounds = {"account_id": account_id, "before": before, "limit": CHUNK}
     complete = tx.rows(_OLD_CALLS, bounds)
-    for place, clock in ((1, rollups.START), (2, rollups.END)):
-        gone = Counter(row[place] for row in complete)
-        rollups.add(tx, {(account_id, instant): -calls for instant, calls in gone.items()}, clock)
-    old = [call_id for call_id, _, _ in complete] + [call_id for (call_id,) in tx.rows(_OLD_OPEN_CALLS, bounds)]
+    old = [row[0] for row in complete] + [call_id for (call_id,) in tx.rows(_OLD_OPEN_CALLS, bounds)]
     keys = [{"account_id": account_id, "id": call_id} for call_id in old]
     tx.each(_DROP_GROUPS, keys)
     tx.each(_DROP_ERRORS_OF_CALL, keys)
     tx.each(_DROP_CALL, keys)
     tx.each(_DROP_LOG, keys)
     tx.forget_words(old)
+    totals.add(tx, account_id, [Counted(*row[1:]) for row in complete], [])
     return len(old)
 
 

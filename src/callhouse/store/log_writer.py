@@ -8,6 +8,7 @@ import msgspec
 from callhouse.errors import RecordError
 from callhouse.model import log as log_document
 from callhouse.model.event import Event
+from callhouse.model.step import encode_step, last_step
 from callhouse.store.engine import Transaction
 from callhouse.store.logs import LogCodec
 from callhouse.store.session import Session, digest_of, identified
@@ -135,11 +136,14 @@ class LogWriter:
             log = self._log(session)
             if len(log) != session.stored_events or (session.unsaid and log != session.stored_log):
                 session.log, session.stored_events = log, len(log)
+                step = last_step(log)
+                session.last_step = None if step is None else encode_step(step)
 
     def _reopen(self, session: Session) -> None:
         """Let the events of a call that turns out to be in progress wait for its end."""
         session.parts = [tuple(log_document.merge(self.known(session), session.parts))]
         session.stored_events = 0
+        session.last_step = None
         self.drop([session])
 
     def _log(self, session: Session) -> list[Event]:

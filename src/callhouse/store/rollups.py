@@ -7,7 +7,8 @@ widest whole buckets that fit and the two parts of an hour at its ends, which ar
 
 import functools
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 from callhouse.model.instant import HOUR
@@ -84,7 +85,7 @@ def total_expression(since: int, until: int, clock: Clock = START) -> tuple[str,
     """The same, by either clock, as an expression in SQL with its parameters; ``:account_id`` is left to the caller."""
     bounds: dict[str, int] = {}
     widths: list[int] = []
-    for width, low, high in _cut(since, until):
+    for width, low, high in cut(since, until):
         if low < high:
             bounds[f"a{len(widths)}"] = low
             bounds[f"b{len(widths)}"] = high
@@ -101,20 +102,20 @@ def _sum_of_spans(widths: tuple[int, ...], clock: Clock) -> str:
     return f"({' + '.join(terms)})" if terms else "0"
 
 
-def _cut(since: int, until: int) -> list[tuple[int, int, int]]:
+def cut(since: int, until: int, widths: Sequence[int] = WIDTHS) -> list[tuple[int, int, int]]:
     """The window's parts, some of them empty: (width, first, end) of buckets, or with width 0 of instants."""
     low, high = -(-since // HOUR), until // HOUR
     if low > high:
         return [(0, since, until)]
     spans = [(0, since, low * HOUR), (0, high * HOUR, until)]
-    for width, wider in ((1, 24), (24, 768)):
+    for width, wider in pairwise(widths):
         ratio = wider // width
         wider_low, wider_high = -(-low // ratio), high // ratio
         if wider_low >= wider_high:
             return [*spans, (width, low, high)]
         spans += [(width, low, wider_low * ratio), (width, wider_high * ratio, high)]
         low, high = wider_low, wider_high
-    return [*spans, (768, low, high)]
+    return [*spans, (widths[-1], low, high)]
 
 
 def seek(reader: Reader, account_id: int, since: int, until: int, offset: int) -> tuple[int, int]:

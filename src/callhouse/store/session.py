@@ -7,6 +7,7 @@ from typing import Any
 from callhouse.model import log as log_document
 from callhouse.model.call import Call
 from callhouse.model.event import Event
+from callhouse.store.totals import Counted
 
 
 class Session:
@@ -14,10 +15,13 @@ class Session:
 
     __slots__ = (
         "account_id",
+        "answered",
         "call",
         "changed",
+        "counted",
         "errors",
         "identities",
+        "last_step",
         "late_errors",
         "log",
         "parts",
@@ -40,6 +44,11 @@ class Session:
         self.row_id: int | None = None
         self.stored: Call | None = None
         self.stored_events = 0
+        # What the store's row says beside the call: whether it is known to have been answered, its place in the totals
+        # (None unless it is complete), and the last step of its log, which the batch may change.
+        self.answered = False
+        self.counted: Counted | None = None
+        self.last_step: str | None = None
         self.waiting = 0
         # Bytes in waiting events that are large.
         self.waiting_large = 0

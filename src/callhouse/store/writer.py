@@ -1,6 +1,6 @@
 """What one transaction makes of a batch of records: calls, their logs, the counts, the search index, the quarantine."""
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,12 +14,13 @@ from callhouse.model.call import Call
 from callhouse.model.event import Event
 from callhouse.model.instant import format_duration
 from callhouse.model.record import Outcome, Part, Record
-from callhouse.store import call_errors, call_rows, fragments, quarantine, rollups
+from callhouse.store import call_errors, call_rows, fragments, quarantine, totals
 from callhouse.store.engine import Transaction
 from callhouse.store.fragments import Group
 from callhouse.store.log_writer import LogWriter
 from callhouse.store.logs import LogCodec
 from callhouse.store.session import Session, identified
+from callhouse.store.totals import Counted
 
 _QUARANTINE = """
 INSERT INTO quarantine (account_id, received, source, origin, reason, digest, size, preview, record)
@@ -91,10 +92,11 @@ class BatchWriter:
         for key in dict.fromkeys(names):
             self._sessions[key] = Session(*key)
         keys = [session.key for session in self._sessions.values()]
-        for account_id, row_id, event_count, *values in self._tx.each(call_rows.KNOWN, keys):
-            call = call_rows.call_of(account_id, values)
-            session = self._sessions[account_id, call.session_id]
-            session.row_id, session.stored, session.stored_events, session.call = row_id, call, event_count, call
+        for known in map(call_rows.known_of, self._tx.each(call_rows.KNOWN, keys)):
+            session = self._sessions[known.account_id, known.call.session_id]
+            session.row_id, session.stored, session.call = known.id, known.call, known.call
+            session.stored_events, session.last_step = known.event_count, known.last_step
+            session.answered, session.counted = known.answered, known.counted
         self._logs.load_waiting(self._sessions)
 
     def _rejoin(self, group: Group) -> None:
@@ -181,7 +183,7 @@ class BatchWriter:
         self._tx.each(call_rows.DROP, ({"account_id": s.account_id, "id": s.row_id} for s in sessions))
         self._logs.drop(sessions)
         call_errors.hide(self._tx, sessions)
-        self._count(*sessions)
+        self._count([(session, None) for session in sessions])
 
     def _store(self, sessions: Sequence[Session]) -> None:
         inserted: list[Session] = []
@@ -191,25 +193,28 @@ class BatchWriter:
             if session.call is not None and (session.call != session.stored or session.log is not None):
                 session.changed = True
                 (updated if session.row_id else inserted).append(session)
-        self._tx.each(call_rows.UPDATE, ({**_row(s), "id": s.row_id} for s in updated))
-        ids = self._tx.each(call_rows.INSERT, ({**_row(s), "arrived": self._now} for s in inserted))
+        rows = {session: _row(session) for session in (*inserted, *updated)}
+        self._tx.each(call_rows.UPDATE, ({**rows[s], "id": s.row_id} for s in updated))
+        ids = self._tx.each(call_rows.INSERT, ({**rows[s], "arrived": self._now} for s in inserted))
         for session, (row_id,) in zip(inserted, ids, strict=True):
             session.row_id = row_id
         self._logs.put([s for s in (*inserted, *updated) if s.log is not None])
         self._logs.move(updated)
         call_errors.put(self._tx, sessions)
-        self._count(*inserted, *updated)
+        self._count([(s, call_rows.counted_of(row) if s.is_complete else None) for s, row in rows.items()])
 
-    def _count(self, *sessions: Session) -> None:
-        started: Counter[tuple[int, int]] = Counter()
-        ended: Counter[tuple[int, int]] = Counter()
-        for session in sessions:
-            for call, calls_more in ((session.stored, -1), (session.call, 1)):
-                if call is not None and call.start is not None and call.end is not None:
-                    started[session.account_id, call.start] += calls_more
-                    ended[session.account_id, call.end] += calls_more
-        rollups.add(self._tx, started)
-        rollups.add(self._tx, ended, rollups.END)
+    def _count(self, sessions: Sequence[tuple[Session, Counted | None]]) -> None:
+        """Change the totals by what is counted of *sessions* now and no longer what was."""
+        gone: defaultdict[int, list[Counted]] = defaultdict(list)
+        come: defaultdict[int, list[Counted]] = defaultdict(list)
+        for session, counted in sessions:
+            if counted != session.counted:
+                if session.counted is not None:
+                    gone[session.account_id].append(session.counted)
+                if counted is not None:
+                    come[session.account_id].append(counted)
+        for account_id in sorted(gone.keys() | come.keys()):
+            totals.add(self._tx, account_id, gone[account_id], come[account_id])
 
     def _quarantine(self, records: Sequence[Record], outcomes: Sequence[Outcome]) -> None:
         self._tx.each(
@@ -232,4 +237,5 @@ class BatchWriter:
 
 def _row(session: Session) -> dict[str, Any]:
     assert session.call is not None
-    return call_rows.row_of(session.account_id, session.call, session.stored_events)
+    has_log = session.stored_events > 0 or session.answered
+    return call_rows.row_of(session.account_id, session.call, session.stored_events, session.last_step, has_log=has_log)

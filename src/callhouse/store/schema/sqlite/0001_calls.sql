@@ -39,8 +39,14 @@ CREATE TABLE calls (
     ended                  INTEGER,
     direction              TEXT,
     src                    TEXT,
+    src_key                TEXT,
+    src_head               INTEGER,
     dest                   TEXT,
     dest_key               TEXT,
+    dest_head              INTEGER,
+    kind                   INTEGER NOT NULL,
+    talk                   INTEGER,
+    last_step              TEXT,
     event_count            INTEGER NOT NULL,
     arrived                INTEGER NOT NULL,
     answered               INTEGER,
@@ -73,14 +79,26 @@ CREATE UNIQUE INDEX calls_by_session ON calls (account_id, session_id);
 -- A call that was sent without a uuid has one that is derived from its account and session_id.
 CREATE INDEX calls_by_uuid ON calls (account_id, call_uuid);
 -- Only complete calls are listed, so only they are in the list's indexes; ties of start are ordered by session_id. The
--- end lets a list of a window of ends skip calls without reading them.
-CREATE INDEX calls_by_start ON calls (account_id, started, session_id, ended)
+-- end lets a list of a window of ends skip calls without reading them, kind and talk let filters.
+CREATE INDEX calls_by_start ON calls (account_id, started, session_id, ended, kind, talk)
     WHERE started IS NOT NULL AND ended IS NOT NULL;
-CREATE INDEX calls_by_end ON calls (account_id, ended, started) WHERE started IS NOT NULL AND ended IS NOT NULL;
+-- Holds all that the Plivo API filters by, so that whatever it asks for is found in this index alone.
+CREATE INDEX calls_by_end ON calls (account_id, ended, started, kind, talk, src_head, dest_head)
+    WHERE started IS NOT NULL AND ended IS NOT NULL;
 -- The few calls of four hours and more: all others that end in a window started at most four hours before it.
-CREATE INDEX calls_that_are_long ON calls (account_id, ended, started) WHERE ended - started >= 14400000;
-CREATE INDEX calls_by_dest ON calls (account_id, dest_key, started, session_id)
+CREATE INDEX calls_that_are_long ON calls (account_id, ended, started, kind) WHERE ended - started >= 14400000;
+-- Rare kinds are listed without passing over the others.
+CREATE INDEX calls_by_kind ON calls (account_id, kind, started, session_id, ended, talk)
     WHERE started IS NOT NULL AND ended IS NOT NULL;
+CREATE INDEX calls_by_dest ON calls (account_id, dest_key, started, session_id, kind, talk)
+    WHERE started IS NOT NULL AND ended IS NOT NULL;
+CREATE INDEX calls_by_src ON calls (account_id, src_key, started, session_id, kind, talk)
+    WHERE started IS NOT NULL AND ended IS NOT NULL AND src_key IS NOT NULL;
+-- The few calls from a number to itself, which a search for either side must not count twice.
+CREATE INDEX calls_to_themselves ON calls (account_id, dest_key, started, kind, talk)
+    WHERE started IS NOT NULL AND ended IS NOT NULL AND src_key = dest_key;
+-- The legs that another call made.
+CREATE INDEX calls_by_parent ON calls (account_id, parent_call_uuid) WHERE parent_call_uuid IS NOT NULL;
 CREATE INDEX calls_by_sip_call_id ON calls (account_id, sip_call_id) WHERE sip_call_id IS NOT NULL;
 -- Calls whose log is kept, which may be few beside those of a year; holds all columns that choose and count them.
 CREATE INDEX calls_with_log ON calls (account_id, started, session_id, ended, dest_key, event_count)
@@ -104,6 +122,38 @@ CREATE TABLE end_counts (
     calls      INTEGER NOT NULL,
     PRIMARY KEY (account_id, width, bucket)
 ) WITHOUT ROWID;
+
+-- What the complete calls of an hour or a day (width in hours; bucket = instant / width) come to, in several ways: topic
+-- says by what they are told apart and by which of their instants they are counted, name is one of these. talk and
+-- billed are the lengths of the answered parts and of what is charged.
+CREATE TABLE totals (
+    account_id INTEGER NOT NULL,
+    topic      INTEGER NOT NULL,
+    width      INTEGER NOT NULL,
+    name       TEXT NOT NULL,
+    bucket     INTEGER NOT NULL,
+    calls      INTEGER NOT NULL,
+    talk       INTEGER NOT NULL,
+    billed     INTEGER NOT NULL,
+    PRIMARY KEY (account_id, topic, width, name, bucket)
+) WITHOUT ROWID;
+
+-- The numbers whose calls are counted in totals: an account's own, and others that have many.
+CREATE TABLE counted_numbers (
+    account_id INTEGER NOT NULL,
+    number     TEXT NOT NULL,
+    is_own     INTEGER NOT NULL,
+    PRIMARY KEY (account_id, number)
+) WITHOUT ROWID;
+
+-- By how many the calls that were under way at once in an hour exceeded those at its beginning. NULL: to be found out.
+CREATE TABLE hour_peaks (
+    account_id INTEGER NOT NULL,
+    hour       INTEGER NOT NULL,
+    peak       INTEGER,
+    PRIMARY KEY (account_id, hour)
+) WITHOUT ROWID;
+CREATE INDEX hour_peaks_unknown ON hour_peaks (account_id, hour) WHERE peak IS NULL;
 
 -- The log of a complete call: callhouse.model.log's document, size bytes long, compressed with the numbered dictionary
 -- (0: none).
@@ -220,3 +270,22 @@ CREATE TABLE quarantine (
 );
 CREATE UNIQUE INDEX quarantine_once ON quarantine (account_id, digest);
 CREATE INDEX quarantine_by_arrival ON quarantine (received);
+
+-- What the planner is to think of the table of calls: rows, then how many of them have the first columns of an index in
+-- common. Without it an account is taken to have ten calls, so that any index of its calls seems as good as another; and
+-- with what a store really holds a plan would change one day.
+ANALYZE calls;
+INSERT INTO sqlite_stat1 (tbl, idx, stat) VALUES
+    ('calls', 'calls_by_session', '10000000 1000000 1'),
+    ('calls', 'calls_by_uuid', '10000000 1000000 1'),
+    ('calls', 'calls_by_start', '10000000 1000000 2 1 1 1 1'),
+    ('calls', 'calls_by_end', '10000000 1000000 2 1 1 1 1 1'),
+    ('calls', 'calls_that_are_long', '1000 100 1 1 1'),
+    ('calls', 'calls_by_kind', '10000000 1000000 50000 2 1 1 1'),
+    ('calls', 'calls_by_dest', '10000000 1000000 1000 1 1 1 1'),
+    ('calls', 'calls_by_src', '10000000 1000000 100 1 1 1 1'),
+    ('calls', 'calls_to_themselves', '1000 100 10 1 1 1'),
+    ('calls', 'calls_by_parent', '1000000 100000 1'),
+    ('calls', 'calls_by_sip_call_id', '10000000 1000000 2'),
+    ('calls', 'calls_with_log', '500000 50000 2 1 1 1 1'),
+    ('calls', 'calls_in_progress', '1000 100 1');

@@ -1,0 +1,197 @@
+"""The figures of a dashboard, from the totals: a year takes as long as a week, but for adding up its days."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime, tzinfo
+from heapq import nlargest
+
+import msgspec
+
+from callhouse.model.account import Account
+from callhouse.model.call import Direction
+from callhouse.model.figures import CauseShare, Figures, Share, StepShare
+from callhouse.model.instant import HOUR, MINUTE, SECOND, time_zone
+from callhouse.store import concurrency, totals
+from callhouse.store.engine import Engine, Reader
+from callhouse.store.kinds import Kind, taken_apart
+from callhouse.store.rollups import COMPLETE, cut
+from callhouse.store.totals import APPLICATION, DEST, ENDED, QUARTER, SRC, STARTED, STEP, Counted, Sums
+
+LISTED = 20
+"""Numbers, applications and steps that are shown."""
+
+_NAMES_AT_ONCE = 500
+_OWN_NUMBERS = "SELECT number FROM counted_numbers WHERE account_id = :account_id AND is_own = 1"
+_SUMS = """
+SELECT name, sum(calls), sum(talk), sum(billed) FROM totals
+WHERE account_id = :account_id AND topic = :topic AND width = :width AND name IN ({names})
+AND bucket >= :low AND bucket < :high GROUP BY name
+"""
+_QUARTERS = """
+SELECT name, bucket, calls FROM totals
+WHERE account_id = :account_id AND topic = :topic AND width = 1 AND name IN ('0', '1', '2', '3')
+AND bucket >= :low AND bucket < :high
+"""
+_EDGE = f"""
+SELECT {totals.COLUMNS} FROM calls WHERE account_id = :account_id AND {COMPLETE} AND started >= :low AND started < :high
+"""  # noqa: S608
+_ERRORS = """
+SELECT count(*), count(DISTINCT session_id) FROM call_errors
+WHERE account_id = :account_id AND started IS NOT NULL AND started >= :low AND started < :high
+"""
+
+
+class _Sums(defaultdict[tuple[int, str], Sums]):
+    """Sums by topic and name."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda: [0, 0, 0])
+
+    def add(self, topic: int, name: str, more: Iterable[int]) -> None:
+        found = self[topic, name]
+        for place, value in enumerate(more):
+            found[place] += value
+
+    def of(self, topic: int) -> dict[str, Sums]:
+        return {name: sums for (of, name), sums in self.items() if of == topic and sums[0]}
+
+
+class FigureReader:
+    """What the calls of a period come to."""
+
+    def __init__(self, engine: Engine, clock: Callable[[], int]) -> None:
+        self._engine = engine
+        self._clock = clock
+
+    async def of(self, accounts: Sequence[Account], since: int, until: int, timezone: str) -> Figures:
+        """The figures of all *accounts* together, for ``since <= start < until``; *timezone* is an IANA name."""
+        zone, now = time_zone(timezone), self._clock()
+        return await self._engine.read(lambda reader: figures(reader, accounts, since, until, zone, now))
+
+    async def compared(
+        self, accounts: Sequence[Account], since: int, until: int, timezone: str
+    ) -> tuple[Figures, Figures]:
+        """The figures of a period, and of that of the same length before it."""
+        zone, now = time_zone(timezone), self._clock()
+        before = since - (until - since)
+
+        def work(reader: Reader) -> tuple[Figures, Figures]:
+            return (
+                figures(reader, accounts, since, until, zone, now),
+                figures(reader, accounts, before, since, zone, now),
+            )
+
+        return await self._engine.read(work)
+
+
+def figures(reader: Reader, accounts: Sequence[Account], since: int, until: int, zone: tzinfo, now: int) -> Figures:
+    """The figures of one snapshot."""
+    shown_since = {account.id: account.retention.calls_since(now) for account in accounts}
+    sums = _Sums()
+    quarters: Counter[int] = Counter()
+    errors = calls_with_errors = 0
+    for account in accounts:
+        _add_up(reader, account.id, max(since, shown_since[account.id]), until, sums, quarters)
+        shown = max(since, account.retention.sessions_since(now))
+        found = reader.rows(_ERRORS, {"account_id": account.id, "low": shown, "high": until})[0]
+        errors, calls_with_errors = errors + found[0], calls_with_errors + found[1]
+    by_kind = [(taken_apart(int(kind)), of) for kind, of in sums.of(STARTED).items()]
+    answered = [of for kind, of in by_kind if kind.answered]
+    return Figures(
+        since=since,
+        until=until,
+        calls=sum(of[0] for _, of in by_kind),
+        answered=sum(of[0] for of in answered),
+        talk=sum(of[1] for of in answered),
+        billed=sum(of[2] for _, of in by_kind),
+        directions=_directions(by_kind),
+        causes=_causes(by_kind),
+        heat=_heat(quarters, zone),
+        peak=concurrency.peak(reader, shown_since, since, until),
+        now=sum(concurrency.now(reader, account_id, shown, now) for account_id, shown in shown_since.items()),
+        numbers=_most(_numbers(sums)),
+        applications=_most({name: of for name, of in sums.of(APPLICATION).items() if name}),
+        steps=_steps(sums.of(STEP)),
+        errors=errors,
+        calls_with_errors=calls_with_errors,
+    )
+
+
+def _add_up(reader: Reader, account_id: int, since: int, until: int, sums: _Sums, quarters: Counter[int]) -> None:
+    """Add what an account's calls of the window come to; *quarters* are the calls by quarter of an hour since 1970."""
+    if since >= until:
+        return
+    own = [number for (number,) in reader.rows(_OWN_NUMBERS, {"account_id": account_id})]
+    named = {topic: totals.names(reader, account_id, topic) for topic in (STARTED, APPLICATION, STEP)}
+    named |= {DEST: own, SRC: own}
+    edges = totals.Totals()
+    for width, low, high in cut(since, until, totals.WIDTHS):
+        bounds = {"account_id": account_id, "low": low, "high": high}
+        if width == 0:
+            calls = (Counted(*row) for row in reader.rows(_EDGE, bounds))
+            totals.gather(edges, calls, set(own))
+            continue
+        for topic, names in named.items():
+            for name, *more in _summed(reader, {**bounds, "topic": topic, "width": width}, names):
+                sums.add(topic, name, more)
+    low, high = -(-since // HOUR), until // HOUR
+    found = reader.rows(_QUARTERS, {"account_id": account_id, "topic": QUARTER, "low": low, "high": high})
+    for quarter, hour, calls in found:
+        quarters[hour * 4 + int(quarter)] += calls
+    for (topic, name, hour), more in edges.items():
+        if topic == QUARTER:
+            quarters[hour * 4 + int(name)] += more[0]
+        elif topic != ENDED:
+            sums.add(topic, name, more)
+
+
+def _summed(reader: Reader, bounds: Mapping[str, int], names: Sequence[str]) -> Iterable[tuple[str, int, int, int]]:
+    for at in range(0, len(names), _NAMES_AT_ONCE):
+        given = {f"name{n}": name for n, name in enumerate(names[at : at + _NAMES_AT_ONCE])}
+        sql = _SUMS.format(names=", ".join(f":{name}" for name in given))
+        for name, *sums in reader.rows(sql, {**bounds, **given}):
+            # PostgreSQL adds up in another type.
+            calls, talk, billed = map(int, sums)
+            yield name, calls, talk, billed
+
+
+def _directions(by_kind: Iterable[tuple[Kind, Sums]]) -> dict[Direction, int]:
+    calls: Counter[Direction] = Counter()
+    for kind, sums in by_kind:
+        calls[kind.direction] += sums[0]
+    return dict(calls.most_common())
+
+
+def _causes(by_kind: Iterable[tuple[Kind, Sums]]) -> list[CauseShare]:
+    calls: Counter[int | None] = Counter()
+    for kind, sums in by_kind:
+        calls[kind.cause] += sums[0]
+    return [CauseShare(code, count) for code, count in calls.most_common()]
+
+
+def _heat(quarters: Mapping[int, int], zone: tzinfo) -> list[list[int]]:
+    """The calls by weekday and hour of the zone, which is off by whole quarters of an hour wherever people live."""
+    heat = [[0] * 24 for _ in range(7)]
+    for quarter, calls in quarters.items():
+        local = datetime.fromtimestamp(quarter * 15 * MINUTE // SECOND, zone)
+        heat[local.weekday()][local.hour] += calls
+    return heat
+
+
+def _numbers(sums: _Sums) -> dict[str, Sums]:
+    """The calls of the account's own numbers, on either side."""
+    both = _Sums()
+    for topic in (DEST, SRC):
+        for number, of in sums.of(topic).items():
+            both.add(DEST, number, of)
+    return both.of(DEST)
+
+
+def _most(sums: Mapping[str, Sums]) -> list[Share]:
+    most = nlargest(LISTED, sums.items(), key=lambda item: (item[1][0], item[0]))
+    return [Share(name, calls, talk) for name, (calls, talk, _) in most]
+
+
+def _steps(sums: Mapping[str, Sums]) -> list[StepShare]:
+    most = nlargest(LISTED, sums.items(), key=lambda item: (item[1][0], item[0]))
+    return [StepShare(*msgspec.json.decode(name, type=tuple[str, str, str]), of[0]) for name, of in most]
