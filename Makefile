@@ -29,6 +29,7 @@ bench: $(INSTALLED)
 	$(BIN)/python benchmarks/plivo_reads.py
 	$(BIN)/python benchmarks/filter_reads.py
 	$(BIN)/python benchmarks/sources.py
+	$(BIN)/python benchmarks/mirror.py
 
 faults: $(INSTALLED)
 	$(BIN)/python tests/faults/kill_rounds.py --rounds 100

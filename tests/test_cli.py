@@ -79,6 +79,8 @@ def test_these_are_all_the_commands():
         "accounts create", "accounts list", "accounts show", "accounts set", "accounts deactivate",
         "accounts activate", "accounts rotate", "accounts password",
         "quarantine list", "quarantine replay", "quarantine drop",
+        "mirror add", "mirror list", "mirror show", "mirror pause", "mirror resume", "mirror remove", "mirror run",
+        "mirror check",
     }  # fmt: skip
 
 

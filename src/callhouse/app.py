@@ -29,6 +29,8 @@ from callhouse.errors import Busy, RequestError, StoreDamaged, StoreUnavailable
 from callhouse.ingest import reference as ingest_reference
 from callhouse.ingest import routes as ingest_routes
 from callhouse.ingest.pump import Pump
+from callhouse.mirror.service import Service, upstreams
+from callhouse.mirror.status import measure
 from callhouse.model.account import Account
 from callhouse.observability import (
     EXPIRED_ROWS,
@@ -85,14 +87,23 @@ def now() -> int:
     return time.time_ns() // 1_000_000
 
 
+NO_VARIABLES: Mapping[str, str] = {}
+
+
 async def _nothing() -> None:
     """What create_app does when it has started, unless it is told otherwise."""
 
 
-def create_app(settings: Settings, announce: Callable[[], Coroutine[Any, Any, None]] = _nothing) -> ASGIApp:
+def create_app(
+    settings: Settings,
+    announce: Callable[[], Coroutine[Any, Any, None]] = _nothing,
+    *,
+    environment: Mapping[str, str] = NO_VARIABLES,
+    clock: Callable[[], int] = now,
+) -> ASGIApp:
     """The whole server; it opens the store when it starts and closes it when it stops.
 
-    *announce* runs beside the application from when that is ready to answer.
+    *announce* runs beside the application from when that is ready to answer. *environment* may hold secrets of mirrors.
     """
     wires = discover(wire, Wire)
     silences = [
@@ -106,7 +117,7 @@ def create_app(settings: Settings, announce: Callable[[], Coroutine[Any, Any, No
         store = await open_store(
             Path(settings.store.data),
             retention=settings.retention.parsed(),
-            clock=now,
+            clock=clock,
             max_events=settings.ingest.max_events,
             max_log=settings.ingest.max_log,
             read_limit=settings.store.read_seconds(),
@@ -116,7 +127,9 @@ def create_app(settings: Settings, announce: Callable[[], Coroutine[Any, Any, No
         app.state.pump = Pump(store, settings.ingest)
         # What may be set of an API is the section of its name.
         app.state.update({api.name: getattr(settings, api.name, None) for api in wires})
-        tasks = [asyncio.create_task(keep_up(store, silences)), asyncio.create_task(announce())]
+        service = Service(store, environment, settings.ingest, settings.mirror.every_ms())
+        mirroring = service.run() if settings.mirror.background else _nothing()
+        tasks = [asyncio.create_task(work) for work in (keep_up(store, silences), mirroring, announce())]
         # What there is now stays; the collector need not look at it again and again.
         gc.collect()
         gc.freeze()
@@ -270,6 +283,7 @@ async def metrics(request: Request[Any, Any, Any]) -> Response[Any]:
     store: Store = request.app.state.store
     try:
         statistics = await store.statistics()
+        await measure(store, upstreams())
     except StoreUnavailable:
         log.exception("store.statistics_failed")
     else:

@@ -17,6 +17,11 @@ CallhouseError
 │   ├── TookTooLong             a read that took longer than a read may
 │   └── NoStore                 there is no store where one was to be opened
 ├── RecordError                 one record that cannot be kept, with the reason
+├── MirrorError                 a mirror that cannot be made, found or run
+│   ├── VendorUnavailable       the vendor does not answer as it should; later it may
+│   │   └── VendorHasNone       the vendor has nothing under that path
+│   ├── SecretUnavailable       the file or variable does not hold the secret that it is to hold
+│   └── VendorRefusal           the vendor takes the credentials for wrong
 ├── FileUnreadable              a file that cannot be imported, or not to its end
 └── SettingsError               a setting that is unknown or malformed
 """
@@ -108,6 +113,31 @@ class NoStore(StoreUnavailable):
 
 class RecordError(CallhouseError):
     """One record that cannot be kept, and why."""
+
+
+class MirrorError(CallhouseError):
+    """A mirror that cannot be made, found or run; the message is for the operator and holds no secret."""
+
+
+class VendorUnavailable(MirrorError):
+    """The vendor does not answer, or not as it should. *pause* is for how many seconds it wants to be left alone."""
+
+    def __init__(self, reason: str, *, pause: float | None = None, is_worth_repeating: bool = True) -> None:
+        super().__init__(reason)
+        self.pause = pause
+        self.is_worth_repeating = is_worth_repeating
+
+
+class VendorHasNone(VendorUnavailable):
+    """The vendor has nothing under the path that was asked for."""
+
+
+class SecretUnavailable(MirrorError):
+    """The place where a mirror's secret is to lie does not hold it; the message names the place."""
+
+
+class VendorRefusal(MirrorError):
+    """The vendor lets nobody in with these credentials; somebody has to see to it."""
 
 
 class FileUnreadable(CallhouseError):

@@ -45,6 +45,23 @@ HORIZON = Gauge(
     "callhouse_retention_horizon_timestamp_seconds", "Start of the oldest call and end of the oldest log.", ["kind"]
 )
 EXPIRED_ROWS = Counter("callhouse_retention_removed_rows_total", "Rows removed for their age.")
+MIRROR_REQUESTS = Counter(
+    "callhouse_mirror_requests_total",
+    "Requests of this process to vendors, by status (none: no answer).",
+    ["mirror", "status"],
+)
+MIRROR_CALLS = Gauge("callhouse_mirror_calls", "Calls that the vendor told of, repeats included.", ["mirror"])
+MIRROR_RATE = Gauge("callhouse_mirror_calls_per_second", "Calls a second, while there were some to be had.", ["mirror"])
+MIRROR_SUCCESS = Gauge(
+    "callhouse_mirror_last_success_timestamp_seconds", "When the vendor last told what was asked for.", ["mirror"]
+)
+MIRROR_LAG = Gauge("callhouse_mirror_lag_seconds", "Age of the newest instant up to which was asked.", ["mirror"])
+MIRROR_BACKLOG = Gauge("callhouse_mirror_backlog_seconds", "Time of which nothing was asked for yet.", ["mirror"])
+MIRROR_DAYS_LEFT = Gauge(
+    "callhouse_mirror_days_until_loss", "Days until the vendor deletes something that is not had yet.", ["mirror"]
+)
+MIRROR_LOST = Gauge("callhouse_mirror_lost_calls", "Calls that the vendor deleted unseen, or their logs.", ["mirror"])
+MIRROR_UP = Gauge("callhouse_mirror_up", "1 while the mirror is active and nothing stands in its way.", ["mirror"])
 AUTH_FAILURES = Counter("callhouse_authentication_failures_total", "Requests with missing or wrong credentials.")
 
 STALLED_SECONDS = 300

@@ -63,6 +63,21 @@ class RetentionSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
         return Retention(**durations)
 
 
+class MirrorSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    background: bool = True
+    every: str = "1m"
+
+    def every_ms(self) -> int:
+        """How often is asked for what is new, in milliseconds. Raises SettingsError."""
+        try:
+            every = parse_duration(self.every)
+        except ValueError as error:
+            raise SettingsError(f"mirror.every: {error}.") from None
+        if not every:
+            raise SettingsError(f"mirror.every is {self.every!r}: a duration above zero expected.")
+        return every
+
+
 class LogSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     format: LogFormat = "auto"
     level: LogLevel = "info"
@@ -74,6 +89,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     retention: RetentionSettings = RetentionSettings()
     ingest: IngestLimits = IngestLimits()
     plivo: PlivoLimits = PlivoLimits()
+    mirror: MirrorSettings = MirrorSettings()
     log: LogSettings = LogSettings()
     sources: Mapping[str, msgspec.Struct] = {}
     """The options of each source that has any, by its name."""
@@ -103,6 +119,8 @@ HELP = {
     "ingest.max_events": "Events of one call, all that were sent for it together.",
     "ingest.max_log": "Bytes of one call's log before compression, all its events together.",
     "plivo.max_limit": "Calls on one page of the Plivo API at most; its documentation says 20.",
+    "mirror.background": "Whether the server follows the mirrors; if not, `callhouse mirror run` does.",
+    "mirror.every": "How often a mirror asks for what is new.",
     "log.format": "`json`, `console`, or `auto`: console on a terminal.",
     "log.level": "`debug`, `info`, `warning` or `error`; `info` logs each request.",
     **{
@@ -148,6 +166,7 @@ def load(file: Path | None, environment: Mapping[str, str], flags: Mapping[str, 
     settings = msgspec.structs.replace(msgspec.convert(tree, Settings), sources=options)
     settings.retention.parsed()
     settings.store.read_seconds()
+    settings.mirror.every_ms()
     return settings, [InForce(key, str(values[key]), origin) for key, (_, origin) in chosen.items()]
 
 
@@ -238,7 +257,11 @@ def _checked(key: str, value: Any, origin: str) -> Any:
             else f"{_plain(kind).__name__} expected"
         )
         raise SettingsError(f"{key} is {value!r} ({origin}): {expected}.") from None
-    if isinstance(converted, int) and (converted < 0 or (converted == 0 and key != "server.port")):
+    if (
+        isinstance(converted, int)
+        and not isinstance(converted, bool)
+        and (converted < 0 or (converted == 0 and key != "server.port"))
+    ):
         raise SettingsError(f"{key} is {value!r} ({origin}): a positive number expected.")
     if key == "server.port" and converted > 65_535:
         raise SettingsError(f"{key} is {value!r} ({origin}): a port number up to 65535 expected.")

@@ -44,7 +44,7 @@ async def errors_of(store, account, since=0, until=2 * NOW, number=None, limit=1
     shown, left = [], page.rows
     while left:
         rows = await store.errors.read(account.id, left)
-        shown += [(row[0], row[1], row[6]) for row in rows]
+        shown += [(row[0], row[1], row[-1]) for row in rows]
         left = left[len(rows) :]
     return shown, page.total
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from callhouse import __version__
-from callhouse.cli import accounts, backup, check, demo, generate, importing, quarantine, search, serve
+from callhouse.cli import accounts, backup, check, demo, generate, importing, mirror, quarantine, search, serve
 from callhouse.cli.context import failing_clearly
 
 app = typer.Typer(
@@ -43,4 +43,5 @@ app.command()(failing_clearly(backup.backup))
 app.command()(failing_clearly(backup.restore))
 app.command()(failing_clearly(check.check))
 app.add_typer(accounts.app, name="accounts")
+app.add_typer(mirror.app, name="mirror")
 app.add_typer(quarantine.app, name="quarantine")

@@ -1,6 +1,6 @@
 """``callhouse quarantine``: what was refused inside an accepted batch."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Annotated
 
@@ -30,7 +30,11 @@ from callhouse.cli.context import (
 from callhouse.errors import CallhouseError
 from callhouse.ingest.pump import Pump
 from callhouse.ingest.readers import Reader, readers
+from callhouse.mirror.runner import SOURCE
+from callhouse.mirror.service import upstreams
+from callhouse.model.account import Account
 from callhouse.settings import Settings
+from callhouse.sources import ReadRecord
 from callhouse.store import Store
 from callhouse.store.quarantine import PREVIEW_CHARACTERS, Quarantined
 
@@ -158,7 +162,7 @@ def replay(
             with Progress("Replaying", BarColumn(), MofNCompleteColumn(), console=err, transient=True) as progress:
                 task = progress.add_task("", total=total)
                 async for entry in _chosen(store, ids, account, all_=all_):
-                    await _replay(store, pump, entry, known.get(entry.source), result)
+                    await _replay(store, pump, entry, known, result)
                     progress.advance(task)
             return result
 
@@ -173,19 +177,29 @@ def replay(
         raise typer.Exit(1)
 
 
-async def _replay(store: Store, pump: Pump, entry: Quarantined, reader: Reader | None, result: Replayed) -> None:
-    if reader is None:
+async def _replay(store: Store, pump: Pump, entry: Quarantined, known: Mapping[str, Reader], result: Replayed) -> None:
+    account = await store.accounts.get(entry.account_id)
+    read = _reader(entry.source, known, account)
+    if read is None:
         result.still_refused[entry.id] = f"no source reads /ingest/{entry.source} any more"
         return
     record = await store.quarantine.record(entry.id)
     if record is None:
         # Another command was quicker, or it has expired.
         return
-    outcome = await pump.replay(entry, record, await store.accounts.get(entry.account_id), reader.read)
+    outcome = await pump.replay(entry, record, account, read)
     if outcome.refusal is None:
         result.accepted += 1
     else:
         result.still_refused[entry.id] = outcome.refusal
+
+
+def _reader(source: str, known: Mapping[str, Reader], account: Account) -> ReadRecord | None:
+    """What reads records of that source, which may be a mirror."""
+    if source.startswith(SOURCE):
+        upstream = upstreams().get(source.removeprefix(SOURCE))
+        return None if upstream is None else lambda record, max_depth: upstream.read(record, account, max_depth)
+    return known[source].read if source in known else None
 
 
 @app.command()

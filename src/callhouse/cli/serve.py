@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import functools
+import os
 import socket
 import ssl
 import sys
@@ -99,7 +100,7 @@ def _application(in_force: Settings, port: int, _target: str) -> Any:
         sys.stdout.write(f"Callhouse is ready on {address}\n")
         sys.stdout.flush()
 
-    app = create_app(in_force, announce)
+    app = create_app(in_force, announce, environment=os.environ)
     trusted = in_force.server.trusted_proxies
     return wrap_asgi_with_proxy_headers(app, trusted) if trusted else app
 

@@ -12,6 +12,12 @@ Direction = Literal["inbound", "outbound", "transfer"]
 DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
 CauseScheme = Literal["q850", "sip", "plivo"]
 
+MAX_ID = 256
+"""Characters of a session id at most."""
+
+MAX_INTEGER = 2**63
+"""Integers that the store holds are below it, and none is below its negative."""
+
 UNKNOWN_CAUSE = 0
 UNKNOWN_CAUSE_NAME = "Unknown"
 """Of a call that was closed because nothing more was heard of it, in the words of Plivo's table."""
@@ -26,6 +32,9 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     *start*, *answer*, *end* are instants and *duration*, *billed_duration* lengths, all in milliseconds. *session_id*
     is the sender's own id, unique in the account. *sip_call_id* is the Call-ID of the leg's SIP dialog, which the
     records that several switches make of one call have in common. *extra* is whatever else the sender sent, as it came.
+
+    Of a call that was mirrored from a vendor, *log_id* is the number that the vendor gave its log, and *told* holds, by
+    API, what the vendor says of it otherwise than our API of that name would.
     """
 
     session_id: str
@@ -56,6 +65,8 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     location: str | None = None
     channel: str | None = None
     sip_call_id: str | None = None
+    log_id: int | None = None
+    told: dict[str, Any] | None = None
     extra: dict[str, Any] | None = None
 
     @property
@@ -96,6 +107,8 @@ def merge(known: Call, arrived: Call) -> Call:
     changes = {field: value for field in FIELDS if (value := getattr(over, field)) is not None}
     if base.extra and over.extra:
         changes["extra"] = {**base.extra, **over.extra}
+    if base.told and over.told:
+        changes["told"] = {**base.told, **over.told}
     merged = msgspec.structs.replace(base, **changes)
     check(merged)
     return merged
@@ -114,6 +127,18 @@ def unsaid(known: Call, said: Call) -> Call | None:
         left["extra"] = {name: value for name, value in known.extra.items() if said.extra.get(name) != value} or None
     left = {field: value for field, value in left.items() if value is not None}
     return Call(**{**left, "session_id": known.session_id}) if left else None
+
+
+def check_storable(call: Call) -> None:
+    """Raise RecordError when the store cannot hold what stands in *call*."""
+    if not 0 < len(call.session_id) <= MAX_ID:
+        raise RecordError(f"session_id must have 1 to {MAX_ID} characters")
+    for field in FIELDS:
+        value = getattr(call, field)
+        if isinstance(value, str) and "\0" in value:
+            raise RecordError(f"{field} holds a NUL character")
+        if isinstance(value, int) and not -MAX_INTEGER <= value < MAX_INTEGER:
+            raise RecordError(f"{field} is out of range")
 
 
 def check(call: Call) -> None:

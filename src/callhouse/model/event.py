@@ -8,6 +8,21 @@ EventClass = Literal["info", "event", "debug", "prompt", "error"]
 EVENT_CLASSES: tuple[EventClass, ...] = get_args(EventClass)
 
 
+def nests_deeper_than(value: Any, levels: int) -> bool:
+    """Whether arrays and objects stand in one another more than *levels* deep."""
+    level = [value]
+    for _ in range(levels):
+        level = [
+            member
+            for container in level
+            for member in (container.values() if isinstance(container, dict) else container)
+            if isinstance(member, dict | list)
+        ]
+        if not level:
+            return False
+    return True
+
+
 # gc=False, here, in calls and in the log: JSON holds no cycles, and an import has too many of them to be looked at for
 # some again and again.
 class Event(msgspec.Struct, frozen=True, gc=False):

@@ -17,7 +17,7 @@ import msgspec
 from callhouse.model.event import Event, EventClass
 
 
-class _Step(msgspec.Struct, gc=False):
+class Step(msgspec.Struct, gc=False):
     line: str
     data: dict[str, Any]
 
@@ -25,7 +25,7 @@ class _Step(msgspec.Struct, gc=False):
 class LogEntry(msgspec.Struct, gc=False):
     """An element of the array; *timestamp* is in whole seconds."""
 
-    event: _Step
+    event: Step
     class_: EventClass = msgspec.field(name="class")
     timestamp: int
 
@@ -39,7 +39,7 @@ _decode_rest = msgspec.json.Decoder(list[tuple[int, int | None]]).decode
 
 def pack(events: Sequence[Event]) -> bytes:
     """The document of *events*, which stand in the order of Event.position."""
-    entries = [LogEntry(_Step(e.line, e.data), e.class_, e.timestamp // 1000) for e in events]
+    entries = [LogEntry(Step(e.line, e.data), e.class_, e.timestamp // 1000) for e in events]
     rest = b""
     if any(e.seq is not None or e.timestamp % 1000 for e in events):
         rest = _encode([(e.timestamp % 1000, e.seq) for e in events])

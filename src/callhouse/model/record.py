@@ -10,11 +10,19 @@ from callhouse.model.event import Event
 
 
 class Part(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What one record says of one call: something about the call, some of its events, or both."""
+    """What one record says of one call: something about the call, some of its events, or both.
+
+    *errors* are events of class error that stand in no log. With *replaces_call* it is all there is to know of the
+    call; with *replaces_log* its events, if there are any, are the whole log, and its errors, if there are any, all
+    there are. What was known before gives way.
+    """
 
     session_id: str
     call: Call | None = None
     events: tuple[Event, ...] = ()
+    errors: tuple[Event, ...] = ()
+    replaces_call: bool = False
+    replaces_log: bool = False
 
 
 Join = Callable[[str, Sequence[bytes]], list[Part]]
@@ -51,9 +59,11 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What the store did with a record. *refusal* is the reason when it was not kept.
 
-    *repeated* tells that it changed nothing; *expired_events* counts the events that were left out for their age.
+    *repeated* tells that it changed nothing, *is_new* that nothing was known of the call; *expired_events* counts the
+    events that were left out for their age.
     """
 
     refusal: str | None = None
     repeated: bool = False
+    is_new: bool = False
     expired_events: int = 0

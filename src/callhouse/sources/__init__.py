@@ -10,17 +10,14 @@ from typing import Any, Protocol
 import msgspec
 
 from callhouse.errors import RecordError, Unreadable
+from callhouse.model.call import MAX_ID as MAX_ID
+from callhouse.model.call import MAX_INTEGER as MAX_INTEGER
+from callhouse.model.event import nests_deeper_than
 from callhouse.model.record import Fragment, Part
 
 ReadRecord = Callable[[bytes, int], Part | Fragment]
 Cut = tuple[int, bytes]
 """The number of the line that a record begins with, from 1, and the record."""
-
-MAX_ID = 256
-"""Characters of a session_id."""
-
-MAX_INTEGER = 2**63
-"""Integers of the store lie below this, and not below its negative."""
 
 MAX_HEADER = 2_000
 """Bytes of a line of column names. Each row below it is read with it, so a long one would multiply a body."""
@@ -249,7 +246,7 @@ def json_object(record: bytes, max_depth: int) -> dict[str, Any]:
         raise RecordError(_reason(record, error)) from None
     except RecursionError:
         raise RecordError(f"nests deeper than {max_depth}") from None
-    if _deeper_than(decoded, max_depth):
+    if nests_deeper_than(decoded, max_depth):
         raise RecordError(f"nests deeper than {max_depth}")
     return decoded
 
@@ -270,18 +267,3 @@ def _reason(record: bytes, error: Exception) -> str:
     if "out of range" in reason:
         return "holds a number that is out of range"
     return f"is no JSON object: {reason}"
-
-
-def _deeper_than(value: Any, levels: int) -> bool:
-    """Whether arrays and objects stand in one another more than *levels* deep."""
-    level = [value]
-    for _ in range(levels):
-        level = [
-            member
-            for container in level
-            for member in (container.values() if isinstance(container, dict) else container)
-            if isinstance(member, dict | list)
-        ]
-        if not level:
-            return False
-    return True

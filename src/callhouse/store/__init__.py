@@ -9,7 +9,7 @@ import msgspec
 from callhouse.model.account import Account, Retention
 from callhouse.model.record import Fragment, Outcome, Record
 from callhouse.observability import BATCH_SIZE
-from callhouse.store import backup, concurrency, expiry, fragments, imports, logs
+from callhouse.store import backup, concurrency, expiry, fragments, imports, logs, mirrors
 from callhouse.store.accounts import Accounts
 from callhouse.store.batcher import Batcher
 from callhouse.store.call_errors import CallErrors
@@ -18,6 +18,7 @@ from callhouse.store.engine import Engine, Progress, Reader, Row, Transaction
 from callhouse.store.figures import FigureReader
 from callhouse.store.imports import Imports, Place
 from callhouse.store.logs import LogCodec
+from callhouse.store.mirrors import Advance, Mirrors
 from callhouse.store.quarantine import Quarantine
 from callhouse.store.sqlite import SQLite
 from callhouse.store.timed import TimedEngine
@@ -77,6 +78,7 @@ class Store:
         self.figures = FigureReader(engine, clock)
         self.quarantine = Quarantine(engine)
         self.imports = Imports(engine)
+        self.mirrors = Mirrors(engine, clock)
         self._batcher: Batcher[Record, Outcome] = Batcher(
             self.load, batch_items=BATCH_RECORDS, max_waiting=MAX_WAITING_RECORDS, on_batch=BATCH_SIZE.observe
         )
@@ -105,6 +107,21 @@ class Store:
         def work(tx: Transaction) -> list[Outcome]:
             imports.put(tx, places, self.clock())
             return self._batch_writer(tx).write(records)
+
+        return await self._engine.write(work)
+
+    async def load_mirrored(
+        self, records: Sequence[Record], advance: Callable[[Sequence[Outcome]], Advance]
+    ) -> list[Outcome]:
+        """Keep *records* in one transaction, and what *advance* makes of the outcomes: how far their mirror has come.
+
+        Raises MirrorError, and nothing is kept, when the mirror has another owner by now.
+        """
+
+        def work(tx: Transaction) -> list[Outcome]:
+            outcomes = self._batch_writer(tx).write(records)
+            mirrors.advance(tx, advance(outcomes))
+            return outcomes
 
         return await self._engine.write(work)
 

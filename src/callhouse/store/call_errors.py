@@ -21,7 +21,7 @@ _COUNT = "SELECT count(*) FROM call_errors WHERE"
 _ORDER = "ORDER BY timestamp, session_id, seq, id LIMIT :limit OFFSET :offset"
 _ONE = """
 SELECT call_errors.timestamp, call_errors.line, coalesce(calls.direction, 'inbound'), calls.src, calls.dest,
-calls.channel, calls.session_id
+calls.channel, calls.told, calls.session_id
 FROM call_errors
 JOIN calls ON calls.account_id = call_errors.account_id AND calls.session_id = call_errors.session_id
 WHERE call_errors.account_id = :account_id AND call_errors.id = :id
@@ -71,7 +71,7 @@ class CallErrors:
     async def read(self, account_id: int, error_ids: Sequence[int]) -> list[Row | None]:
         """The first of *error_ids*: all, or as many as make READ_BYTES, but one at least; None for one that is gone.
 
-        A row is the error's time and line, and its call's direction, src, dest, channel and session_id.
+        A row is the error's time and line, and its call's direction, src, dest, channel, told and session_id.
         """
 
         def work(reader: Reader) -> list[Row | None]:
@@ -98,6 +98,11 @@ def check(tx: Transaction, session: Session, errors: tuple[Event, ...], *, max_e
     if sum(merged.values()) > max_size:
         raise RecordError(f"the call's errors have more than {max_size} characters")
     session.late_errors = merged
+
+
+def known(tx: Transaction, session: Session) -> set[bytes]:
+    """The identities of the errors of *session* that are in the store."""
+    return {bytes(identity) for identity, _ in tx.rows(_KNOWN, session.key)}
 
 
 def put(tx: Transaction, sessions: Sequence[Session]) -> None:

@@ -71,6 +71,8 @@ def row_of(account_id: int, call: Call, event_count: int, last_step: str | None,
         row["rate"] = str(call.rate)
     if call.amount is not None:
         row["amount"] = str(call.amount)
+    if call.told is not None:
+        row["told"] = msgspec.json.encode(call.told).decode()
     if call.extra is not None:
         row["extra"] = msgspec.json.encode(call.extra).decode()
     row["account_id"] = account_id
@@ -117,6 +119,7 @@ def call_of(account_id: int, values: Sequence[Any]) -> Call:
     for money in ("rate", "amount"):
         if fields[money] is not None:
             fields[money] = Decimal(fields[money])
-    if fields["extra"] is not None:
-        fields["extra"] = msgspec.json.decode(fields["extra"])
+    for document in ("told", "extra"):
+        if fields[document] is not None:
+            fields[document] = msgspec.json.decode(fields[document])
     return Call(**fields)

@@ -35,6 +35,7 @@ _EXPRESSIONS = {
     **COLUMNS,
     "id": "id",
     "event_count": "event_count",
+    "shown_log_id": "coalesce(log_id, id)",
     "direction": DIRECTION,
     "cause_code": "cause_code",
 }
@@ -102,7 +103,9 @@ class FoundCall(msgspec.Struct, frozen=True):
 
 
 class Calls:
-    """The complete calls. A row holds the values of the fields asked for: those of Call, ``id`` and ``event_count``."""
+    """The complete calls. A row holds the values of the fields asked for: those of Call, ``id``, ``event_count``
+    and ``shown_log_id``: the number that a vendor gave the log, or else the id.
+    """
 
     def __init__(self, engine: Engine, codec: LogCodec) -> None:
         self._engine = engine
@@ -192,12 +195,19 @@ class Calls:
 
         return await self._engine.read(work)
 
-    async def by_id(self, account_id: int, call_id: int, fields: Sequence[str], *, since: int) -> Row | None:
-        """The complete call with that id that started at *since* or later."""
-        columns = _columns(tuple(fields))
-        sql = f"SELECT {columns} FROM calls WHERE account_id = :account_id AND id = :id AND {COMPLETE}"  # noqa: S608
-        parameters = {"account_id": account_id, "id": call_id, "since": since}
-        found = await self._engine.quick(lambda reader: reader.rows(f"{sql} AND started >= :since", parameters))
+    async def by_log_id(self, account_id: int, log_id: int, fields: Sequence[str], *, since: int) -> Row | None:
+        """The complete call with that shown_log_id that started at *since* or later."""
+        sql = f"""
+        SELECT {_columns(tuple(fields))} FROM calls
+        WHERE account_id = :account_id AND {{which}} AND {COMPLETE} AND +started >= :since
+        """  # noqa: S608
+        parameters = {"account_id": account_id, "log_id": log_id, "since": since}
+
+        def work(reader: Reader) -> list[Row]:
+            told = reader.rows(sql.format(which="log_id = :log_id"), parameters)
+            return told or reader.rows(sql.format(which="id = :log_id AND log_id IS NULL"), parameters)
+
+        found = await self._engine.quick(work)
         return found[0] if found else None
 
     async def log(self, account_id: int, session_id: str, *, since: int, details_since: int) -> FoundLog | None:

@@ -71,7 +71,11 @@ class BatchWriter:
         if groups:
             fragments.put(self._tx, groups, self._now)
         outcomes = [
-            msgspec.structs.replace(outcome, repeated=again or not session.changed) if session else outcome
+            msgspec.structs.replace(
+                outcome, repeated=again or not session.changed, is_new=not again and session.stored is None
+            )
+            if session
+            else outcome
             for session, outcome, again in applied
         ]
         self._quarantine(records, outcomes)
@@ -133,7 +137,7 @@ class BatchWriter:
         calls_since, _, _ = self._since(account)
         call = session.call
         if part.call is not None:
-            if call is None:
+            if call is None or part.replaces_call:
                 call = part.call
                 calls.check(call)
             else:
@@ -142,9 +146,14 @@ class BatchWriter:
                 kept = format_duration(account.retention.calls)
                 raise RecordError(f"the call is older than its retention of {kept}")
         events, errors, late = self._in_time(account, call, part.events) if part.events else ((), (), ())
+        expired = len(part.events) - len(events) - len(late)
+        if part.errors:
+            errors = late = (*errors, *self._in_time(account, call, part.errors)[1])
         if part.events and not events and not errors and part.call is None:
             kept = format_duration(account.retention.details)
             raise RecordError(f"its events are older than their retention of {kept}")
+        if part.replaces_log:
+            self._forget(session, events, errors)
         if events:
             self._logs.check(session, events, length)
         if late:
@@ -154,7 +163,17 @@ class BatchWriter:
         if errors:
             session.errors.append(errors)
         session.call = call
-        return len(part.events) - len(events) - len(late)
+        return expired
+
+    def _forget(self, session: Session, events: Sequence[Event], errors: Sequence[Event]) -> None:
+        """Let *events* and *errors*, where there are any, take the place of those of *session*."""
+        if events:
+            session.unsaid.update(log_document.identities(self._logs.known(session)))
+            session.parts.clear()
+            session.identities = None
+        if events or errors:
+            session.unsaid_errors.update(call_errors.known(self._tx, session))
+            session.errors.clear()
 
     def _in_time(self, account: Account, call: Call | None, events: Sequence[Event]) -> tuple[tuple[Event, ...], ...]:
         """Of the *events* of *call* those that the log keeps, the errors that are kept, and those of them alone."""

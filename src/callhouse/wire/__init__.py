@@ -1,11 +1,92 @@
 """What a wire API is: a folder here with a ``plugin``, and nothing else anywhere."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 
 from litestar import Request, Response
 from litestar.types import ControllerRouterHandler
+
+from callhouse.model.account import Account
+from callhouse.model.record import Part
+
+T = TypeVar("T")
+
+
+class Ask(Protocol):
+    """Asks a vendor."""
+
+    async def __call__(self, kind: type[T], path: str, parameters: Mapping[str, str | int] | None = None) -> T:
+        """The JSON of its answer. Raises VendorHasNone for a 404, else VendorUnavailable or VendorRefusal."""
+        ...
+
+
+class Window(NamedTuple):
+    """The instants from *since* on, before *until*; both in milliseconds, on the second."""
+
+    since: int
+    until: int
+
+
+class Found(NamedTuple):
+    """How many calls a vendor has in a window, and a record of each as it came; None where the window must be narrower,
+    because they are too many to be had at once or changed while they were read.
+    """
+
+    total: int
+    records: Sequence[bytes] | None
+
+
+class Page(NamedTuple):
+    """A part of a list: how many there are in all, and the records of the part."""
+
+    total: int
+    records: Sequence[bytes]
+
+
+async def read_list(page: Callable[[int], Awaitable[Page]], at_most: int, name: Callable[[bytes], object]) -> Found:
+    """The list whose pages, by their offset, *page* gives, if it has no more than *at_most* members.
+
+    It is one list only if all pages tell the same total, and no two records have the same *name*.
+    """
+    first = await page(0)
+    found = list(first.records)
+    if first.total > at_most:
+        return Found(first.total, None)
+    while len(found) < first.total:
+        total, records = await page(len(found))
+        if total != first.total or not records:
+            return Found(first.total, None)
+        found += records
+    is_whole = len(set(map(name, found))) == first.total
+    return Found(first.total, found if is_whole else None)
+
+
+@dataclass(frozen=True)
+class Upstream:
+    """How a real account of an API is followed.
+
+    *url* is where the vendor answers, *user* what it calls the name of an account's credentials. It shows a call for as
+    long as *keeps*, its log for *keeps_log* (None: it has none), lists calls by their *clock*, over a window of at most
+    *longest* and, if calls are not to come and go between two pages, about *at_once*. *rate* is how many requests a
+    second it takes. Lengths are in milliseconds.
+
+    *fetch* gets the calls of a window, unless they are more than it is told; *total* counts them. *read* makes a part
+    of one of the records, for the account that it is kept in, and bounds how deep that nests; it is pure and raises
+    RecordError.
+    """
+
+    url: str
+    user: str
+    keeps: int
+    keeps_log: int | None
+    clock: Literal["start", "end"]
+    longest: int
+    at_once: int
+    rate: float
+    fetch: Callable[[Ask, str, Window, int], Awaitable[Found]]
+    total: Callable[[Ask, str, Window], Awaitable[int]]
+    read: Callable[[bytes, Account, int], Part]
 
 
 @dataclass(frozen=True)
@@ -13,7 +94,7 @@ class Wire:
     """One vendor's API.
 
     *path* begins every route of it. *render_error* puts any exception into the vendor's words, whatever it is;
-    *title* and *description* head its part of the reference.
+    *title* and *description* head its part of the reference. *upstream* says how to follow an account at the vendor.
     """
 
     name: str
@@ -22,3 +103,4 @@ class Wire:
     path: str
     handlers: Sequence[ControllerRouterHandler]
     render_error: Callable[[Request[Any, Any, Any], Exception], Response[Any]]
+    upstream: Upstream | None = None

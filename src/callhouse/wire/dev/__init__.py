@@ -3,6 +3,7 @@
 from callhouse.wire import Wire
 from callhouse.wire.dev.errors import render_error
 from callhouse.wire.dev.routes import errors, log, logs, sessions
+from callhouse.wire.dev.upstream import upstream
 
 plugin = Wire(
     name="dev",
@@ -13,4 +14,5 @@ plugin = Wire(
     path="/ws",
     handlers=[logs, log, sessions, errors],
     render_error=render_error,
+    upstream=upstream,
 )

@@ -13,11 +13,12 @@ from callhouse.model.event import EventClass
 from callhouse.model.instant import time_zone
 from callhouse.model.log import LogEntry
 from callhouse.store.engine import Row
+from callhouse.wire.dev.schema import TOLD_ERRORS, TOLD_SESSION, fact
 
-SESSION = ("direction", "src", "dest", "channel", "end", "start", "session_id")
+SESSION = ("direction", "src", "dest", "channel", "end", "start", "session_id", "told")
 """What a row of the store holds for a session line."""
 
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 UNKNOWN = "-"
 NO_CHANNEL = "0"
@@ -37,13 +38,16 @@ _MODULE_OF_TYPE = {
     "soap": "inet",
     "transfer": "tel",
 }
-_MODULE_OF_CLASS: dict[EventClass, str] = {
+MODULE_OF_CLASS: dict[EventClass, str] = {
     "info": "log",
     "event": "dlg",
     "debug": "vxi",
     "prompt": "prompt",
     "error": "vxi",
 }
+LINE = "dev_line"
+"""The key of an event's data under which its line of a vendor's log stands, where we would write another one."""
+
 _ENTRY_TYPE: dict[EventClass, str] = {
     "info": "LOCAL",
     "event": "EVENT",
@@ -57,11 +61,14 @@ def session_lines(rows: Iterable[Row], account: Account) -> list[str]:
     """``calltype ANI channel [start] DNIS sessionID callStart callEnd callLength`` for each row of SESSION."""
     zone = time_zone(account.timezone)
     lines = []
-    for direction, src, dest, channel, end, start, session_id in rows:
+    for direction, src, dest, channel, end, start, session_id, told in rows:
+        if told and (line := fact(told, TOLD_SESSION)):
+            lines.append(line)
+            continue
         ani, dnis = _parties(direction, src, dest, account)
         began, ended = start // 1000, end // 1000
         lines.append(
-            f"{direction} {ani} {_channel(channel, session_id)} [{_bracket(began, zone)}] {dnis} {_column(session_id)} "
+            f"{direction} {ani} {_channel(channel, session_id)} [{_bracket(began, zone)}] {dnis} {column(session_id)} "
             f"{began} {ended} {_length(ended - began)}"
         )
     return lines
@@ -69,35 +76,48 @@ def session_lines(rows: Iterable[Row], account: Account) -> list[str]:
 
 def error_line(row: Row, account: Account, zone: tzinfo) -> str:
     """``error ANI channel [time of the error] DNIS sessionID message`` for a row of the store's errors."""
-    timestamp, message, direction, src, dest, channel, session_id = row
+    timestamp, message, direction, src, dest, channel, told, session_id = row
+    if told and (line := (fact(told, TOLD_ERRORS) or {}).get(error_name(timestamp, message))):
+        return str(line)
     ani, dnis = _parties(direction, src, dest, account)
     return (
         f"error {ani} {_channel(channel, session_id)} [{_bracket(timestamp // 1000, zone)}] {dnis} "
-        f"{_column(session_id)} {_text(message)}"
+        f"{column(session_id)} {text(message)}"
     )
+
+
+def error_name(timestamp: int, message: str) -> str:
+    """What an error is called among those of its call."""
+    return f"{timestamp // 1000} {message}"
 
 
 def log_text(entries: Sequence[LogEntry], session_id: str, account: Account) -> str:
     """``Timestamp [module] (sessionID) entry-type: message``, a line for each entry."""
     zone = time_zone(account.timezone)
-    session = _text(session_id)
-    return "\n".join(
-        f"{datetime.fromtimestamp(entry.timestamp, zone):%a %d %b %Y %I:%M:%S %p %Z} [{_module(entry)}] ({session}) "
-        f"{_ENTRY_TYPE[entry.class_]}: {_text(entry.event.line)}"
-        for entry in entries
+    return "\n".join(log_line(entry, session_id, zone) for entry in entries)
+
+
+def log_line(entry: LogEntry, session_id: str, zone: tzinfo) -> str:
+    """The line of *entry*: the vendor's own, where one was kept that is a line."""
+    told = entry.event.data.get(LINE)
+    if isinstance(told, str) and "\n" not in told:
+        return told
+    return (
+        f"{datetime.fromtimestamp(entry.timestamp, zone):%a %d %b %Y %I:%M:%S %p %Z} [{_module(entry)}] "
+        f"({text(session_id)}) {_ENTRY_TYPE[entry.class_]}: {text(entry.event.line)}"
     )
 
 
 def _parties(direction: str, src: str | None, dest: str | None, account: Account) -> tuple[str, str]:
     """What stands for the calling and the called number: of an outbound call the dialled number and the login."""
     ani, dnis = (dest, account.login) if direction == "outbound" else (src, dest)
-    return _column(ani), _column(dnis)
+    return column(ani), column(dnis)
 
 
 def _channel(channel: str | None, session_id: str) -> str:
     """The channel's number, not padded: of the call, else of a session id as the platform forms them, else 0."""
     if channel:
-        return str(int(channel)) if channel.isascii() and channel.isdigit() and len(channel) <= 18 else _column(channel)
+        return str(int(channel)) if channel.isascii() and channel.isdigit() and len(channel) <= 18 else column(channel)
     match = _SESSION_ID.fullmatch(session_id)
     return str(int(match[1])) if match else NO_CHANNEL
 
@@ -107,7 +127,7 @@ def _bracket(seconds: int, zone: tzinfo) -> str:
     # A third of strftime's time, and in English whatever the locale.
     at = datetime.fromtimestamp(seconds, zone)
     iso = at.isoformat()
-    return f"{iso[8:10]}/{_MONTHS[at.month - 1]}/{iso[:4]}:{iso[11:19]} {iso[19:22]}{iso[23:25]}"
+    return f"{iso[8:10]}/{MONTHS[at.month - 1]}/{iso[:4]}:{iso[11:19]} {iso[19:22]}{iso[23:25]}"
 
 
 def _length(seconds: int) -> str:
@@ -123,12 +143,12 @@ def _module(entry: LogEntry) -> str:
             return kind
         if kind in _MODULE_OF_TYPE:
             return _MODULE_OF_TYPE[kind]
-    return _MODULE_OF_CLASS[entry.class_]
+    return MODULE_OF_CLASS[entry.class_]
 
 
-def _column(value: str | None) -> str:
+def column(value: str | None) -> str:
     return _NOT_IN_A_COLUMN.sub("_", value) if value else UNKNOWN
 
 
-def _text(value: str) -> str:
+def text(value: str) -> str:
     return _NOT_IN_A_LINE.sub(" ", value)

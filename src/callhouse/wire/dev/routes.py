@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Annotated, Any
 
+import msgspec
 from litestar import Request, route
 from litestar.params import PathParameter
 from litestar.response.base import ASGIResponse
@@ -73,19 +74,21 @@ async def log(request: Request[Any, Any, Any], log_id: LogId) -> ASGIResponse:
     """One call's log as text."""
     account = await _account(request)
     store: Store = request.app.state.store
-    call_id = _log_id(log_id)
     now = store.clock()
-    fields = ("dest", "src", "direction", "start", "location", "session_id")
-    call = await store.calls.by_id(account.id, call_id, fields, since=account.retention.calls_since(now))
-    [document] = await store.calls.logs(account.id, [call_id], account.retention.details_since(now))
-    if call is None or document is None:
+    fields = ("id", "dest", "src", "direction", "start", "location", "session_id", "told")
+    call = await store.calls.by_log_id(account.id, _log_id(log_id), fields, since=account.retention.calls_since(now))
+    if call is None:
+        raise NotFound
+    [document] = await store.calls.logs(account.id, [call[0]], account.retention.details_since(now))
+    if document is None:
         raise NotFound
     xml = wants_xml(request)
 
     def render() -> bytes:
-        dest, src, direction, began, location, session_id = call
+        _, dest, src, direction, began, location, session_id, told = call
         text = lines.log_text(log_document.decode_entries(document), session_id, account)
         result = schema.LogResult(dest or "", src or "", direction, str(began // 1000), location or "", text)
+        result = msgspec.structs.replace(result, **(schema.fact(told, schema.TOLD_LOG) or {}))
         body = schema.OneLogBody("success", "", result)
         return schema.xml_document("log", body) if xml else schema.json(body)
 

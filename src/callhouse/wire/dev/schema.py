@@ -3,7 +3,7 @@ r"""The bodies of the DEV API, byte for byte as published: shared key order, esc
 Every value is a string. In JSON a slash is written ``\/``, as the vendor's samples have it.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -15,8 +15,15 @@ SERVICES = ("logs", "log", "sessions", "errors")
 _MEMBER = {"logs": "log", "sessions": "session", "errors": "error"}
 """The name of a list's members in XML."""
 
-LISTED = ("id", "dest", "direction", "src", "end", "start", "session_id")
+LISTED = ("shown_log_id", "dest", "direction", "src", "end", "start", "session_id", "told")
 """What a row of the store holds for a call in the list of logs."""
+
+TOLD_SESSION, TOLD_ERRORS, TOLD_LISTED, TOLD_LOG = "dev.session", "dev.errors", "dev.listed", "dev.log"
+"""Where in what a vendor told of a call stand its session line, its error lines (each by its time in epoch seconds and
+its message), and the fields of its two descriptions in which they differ from ours.
+"""
+
+_decode_told = msgspec.json.Decoder(dict[str, Any]).decode
 
 CallType = Literal["inbound", "outbound", "transfer"]
 
@@ -98,12 +105,21 @@ class ErrorsBody(msgspec.Struct):
     result: ErrorsResult
 
 
-def log_bodies(rows: Iterable[Row]) -> list[LogBody]:
+def fact(told: str | None, name: str) -> Any:
+    """What the vendor told of a call under that name; None when it told nothing that we would not say likewise."""
+    return _decode_told(told).get(name) if told else None
+
+
+def log_bodies(rows: Sequence[Row]) -> list[LogBody]:
     """One body a row."""
-    return [
+    bodies = [
         LogBody(str(log_id), session_id, dest or "", direction, src or "", str(start // 1000), str(end // 1000))
-        for log_id, dest, direction, src, end, start, session_id in rows
+        for log_id, dest, direction, src, end, start, session_id, _ in rows
     ]
+    for number, row in enumerate(rows):
+        if row[-1] and (facts := fact(row[-1], TOLD_LISTED)):
+            bodies[number] = msgspec.structs.replace(bodies[number], **facts)
+    return bodies
 
 
 def json(body: Any) -> bytes:

@@ -3,6 +3,7 @@
 from callhouse.wire import Wire
 from callhouse.wire.fuse.errors import render_error
 from callhouse.wire.fuse.routes import all_logs, call, calls
+from callhouse.wire.fuse.upstream import upstream
 
 plugin = Wire(
     name="fuse",
@@ -12,4 +13,5 @@ plugin = Wire(
     path="/api",
     handlers=[calls, all_logs, call],
     render_error=render_error,
+    upstream=upstream,
 )

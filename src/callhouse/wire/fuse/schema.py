@@ -1,6 +1,6 @@
 """The bodies of the Fuse API, byte for byte as published: shared key order, types and white space aside."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -9,8 +9,13 @@ from callhouse.model.log import LogEntry
 from callhouse.render import xml_element, xml_text
 from callhouse.store.engine import Row
 
-FIELDS = ("id", "dest", "src", "direction", "end", "event_count", "start", "session_id")
+FIELDS = ("id", "dest", "src", "direction", "end", "event_count", "start", "session_id", "told")
 """What a row of the store holds for this API."""
+
+TOLD = "fuse"
+"""Where in what a vendor told of a call stands what Fuse did."""
+
+_decode_told = msgspec.json.Decoder(dict[str, Any]).decode
 
 CallType = Literal["inbound", "outbound", "transfer"]
 
@@ -40,8 +45,27 @@ class DetailedCallBody(msgspec.Struct):
     log: bool
 
 
-def call_bodies(rows: Iterable[Row], details_since: int) -> list[CallBody]:
+ShownCall = Any
+"""A CallBody or DetailedCallBody; of a call that was mirrored a dictionary, where Fuse put something otherwise."""
+
+
+def call_bodies(rows: Sequence[Row], details_since: int) -> list[ShownCall]:
     """One body a row; a log is shown of a call that has one and ended at *details_since* (ms) or later."""
+    bodies: list[ShownCall] = [*own_bodies(rows, details_since)]
+    for number, row in enumerate(rows):
+        if row[-1]:
+            bodies[number] = as_told(bodies[number], row[-1])
+    return bodies
+
+
+def as_told(body: CallBody | DetailedCallBody, told: str | None) -> ShownCall:
+    """*body* with what Fuse itself said of the call."""
+    facts = _decode_told(told).get(TOLD) if told else None
+    return {**msgspec.structs.asdict(body), **facts} if facts else body
+
+
+def own_bodies(rows: Iterable[Row], details_since: int) -> list[CallBody]:
+    """The same without what Fuse said of mirrored calls."""
     return [
         CallBody(
             dest or "",
@@ -52,14 +76,14 @@ def call_bodies(rows: Iterable[Row], details_since: int) -> list[CallBody]:
             direction,
             event_count > 0 and end >= details_since,
         )
-        for _, dest, src, direction, end, event_count, start, session_id in rows
+        for _, dest, src, direction, end, event_count, start, session_id, _ in rows
     ]
 
 
-def detailed_call_body(row: Row, log: bytes | None) -> DetailedCallBody:
+def detailed_call_body(row: Row, log: bytes | None) -> ShownCall:
     """*log* is the JSON array of the call's events, or None when there is none to show."""
-    [short] = call_bodies([row], 0)
-    return DetailedCallBody(
+    [short] = own_bodies([row], 0)
+    body = DetailedCallBody(
         short.dest,
         short.src,
         str(short.start),
@@ -69,9 +93,12 @@ def detailed_call_body(row: Row, log: bytes | None) -> DetailedCallBody:
         short.type,
         log is not None,
     )
+    return as_told(body, row[-1])
 
 
-def call_xml(body: CallBody) -> str:
+def call_xml(body: ShownCall) -> str:
+    if isinstance(body, dict):
+        return xml_element("item", body)
     return (
         f"<item><dest>{xml_text(body.dest)}</dest><src>{xml_text(body.src)}</src><start>{body.start}</start>"
         f"<end>{body.end}</end><session_id>{xml_text(body.session_id)}</session_id><type>{body.type}</type>"
@@ -80,13 +107,11 @@ def call_xml(body: CallBody) -> str:
 
 
 def detailed_call_xml(row: Row, log: list[LogEntry] | None) -> str:
-    [short] = call_bodies([row], 0)
-    detail = "false" if log is None else log_xml(log)
-    return (
-        f"<item><dest>{xml_text(short.dest)}</dest><src>{xml_text(short.src)}</src><start>{short.start}</start>"
-        f"<end>{short.end}</end><session_id>{xml_text(short.session_id)}</session_id><detail>{detail}</detail>"
-        f"<type>{short.type}</type><log>{'false' if log is None else 'true'}</log></item>"
-    )
+    body = detailed_call_body(row, None if log is None else b"")
+    fields = body if isinstance(body, dict) else msgspec.structs.asdict(body)
+    detail = f"<detail>{'false' if log is None else log_xml(log)}</detail>"
+    elements = [detail if name == "detail" else xml_element(name, value) for name, value in fields.items()]
+    return f"<item>{''.join(elements)}</item>"
 
 
 def log_xml(log: list[LogEntry]) -> str:

@@ -3,6 +3,7 @@
 from callhouse.wire import Wire
 from callhouse.wire.plivo.errors import render_error
 from callhouse.wire.plivo.routes import call, calls
+from callhouse.wire.plivo.upstream import upstream
 
 plugin = Wire(
     name="plivo",
@@ -12,4 +13,5 @@ plugin = Wire(
     path="/v1",
     handlers=[calls, call],
     render_error=render_error,
+    upstream=upstream,
 )

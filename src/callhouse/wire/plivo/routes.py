@@ -68,7 +68,7 @@ async def call(
     row = await store.calls.by_uuid(shown_since, _uuid_as_sent(request), fields, state or "completed")
     if row is None:
         raise NotFound
-    body: schema.CompletedCall | schema.LiveCall | schema.QueuedCall
+    body: schema.ShownCall
     if state == "live":
         body = schema.live_call(row, str(uuid.uuid4()))
     elif state == "queued":

@@ -5,7 +5,7 @@ import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime, tzinfo
 from decimal import ROUND_HALF_UP, Context, Decimal
-from typing import Literal
+from typing import Any, Literal
 from urllib.parse import quote
 
 import msgspec
@@ -35,8 +35,12 @@ FIELDS = (
     "stir_attestation",
     "voice_network_group",
     "source_ip",
+    "told",
 )
 """What a row of the store holds for a completed call."""
+
+TOLD = "plivo"
+"""Where in what a vendor told of a call stands what Plivo did."""
 
 IN_PROGRESS_FIELDS = (
     "answer",
@@ -52,6 +56,7 @@ IN_PROGRESS_FIELDS = (
 
 # Rates may have twenty digits before the point and as many behind it.
 _MONEY = Context(prec=100, rounding=ROUND_HALF_UP)
+_decode_told = msgspec.json.Decoder(dict[str, Any]).decode
 _FIVE_PLACES = Decimal("0.00001")
 
 CallDirection = Literal["inbound", "outbound"]
@@ -108,6 +113,10 @@ class CallList(msgspec.Struct, gc=False):
     objects: list[CompletedCall]
 
 
+ShownCall = Any
+"""A CompletedCall; of a call that was mirrored from Plivo a dictionary, with the values that Plivo gave."""
+
+
 class CallIds(msgspec.Struct):
     """The uuids of calls in progress."""
 
@@ -144,14 +153,20 @@ class LiveCall(msgspec.Struct, rename={"from_": "from"}):
     stir_attestation: str | None
 
 
-def completed_calls(rows: Sequence[Row], auth_id: str, timezone: str) -> list[CompletedCall]:
+def completed_calls(rows: Sequence[Row], auth_id: str, timezone: str) -> list[ShownCall]:
     """One body a row of FIELDS; *auth_id* is whose path a client is to use."""
     local = time_zone(timezone)
     path = f"/v1/Account/{auth_id}/Call/"
-    return [_completed_call(row, path, local) for row in rows]
+    return [_as_told(completed_call(row, path, local), row[-1]) for row in rows]
 
 
-def _completed_call(row: Row, path: str, local: tzinfo) -> CompletedCall:
+def _as_told(body: CompletedCall, told: str | None) -> ShownCall:
+    """*body* with what Plivo itself said of the call."""
+    facts = _decode_told(told).get(TOLD) if told else None
+    return {**msgspec.to_builtins(body), **facts} if facts else body
+
+
+def completed_call(row: Row, path: str, local: tzinfo) -> CompletedCall:
     (
         answer,
         duration,
@@ -173,6 +188,7 @@ def _completed_call(row: Row, path: str, local: tzinfo) -> CompletedCall:
         attestation,
         network_group,
         source_ip,
+        _,
     ) = row
     if duration is None and answer is not None:
         duration = end - answer

@@ -72,6 +72,8 @@ CREATE TABLE calls (
     location               TEXT,
     channel                TEXT,
     sip_call_id            TEXT,
+    log_id                 INTEGER,
+    told                   TEXT,
     extra                  TEXT
 );
 
@@ -100,6 +102,8 @@ CREATE INDEX calls_to_themselves ON calls (account_id, dest_key, started, kind, 
 -- The legs that another call made.
 CREATE INDEX calls_by_parent ON calls (account_id, parent_call_uuid) WHERE parent_call_uuid IS NOT NULL;
 CREATE INDEX calls_by_sip_call_id ON calls (account_id, sip_call_id) WHERE sip_call_id IS NOT NULL;
+-- Of calls that were mirrored from a vendor whose logs have numbers.
+CREATE INDEX calls_by_log_id ON calls (account_id, log_id) WHERE log_id IS NOT NULL;
 -- Calls whose log is kept, which may be few beside those of a year; holds all columns that choose and count them.
 CREATE INDEX calls_with_log ON calls (account_id, started, session_id, ended, dest_key, event_count)
     WHERE started IS NOT NULL AND ended IS NOT NULL AND event_count > 0;
@@ -270,6 +274,40 @@ CREATE TABLE quarantine (
 );
 CREATE UNIQUE INDEX quarantine_once ON quarantine (account_id, digest);
 CREATE INDEX quarantine_by_arrival ON quarantine (received);
+
+-- The accounts at vendors that are followed. secret names the file or the variable that holds the secret, which is not
+-- kept. place is callhouse.mirror.place's document of what was had, written together with the calls; calls counts them.
+-- Whoever is the owner, until owned_until, follows the account; nobody else does.
+CREATE TABLE mirrors (
+    id          INTEGER PRIMARY KEY AUTOINCREMENT,
+    name        TEXT NOT NULL UNIQUE,
+    api         TEXT NOT NULL,
+    account_id  INTEGER NOT NULL REFERENCES accounts (id),
+    url         TEXT NOT NULL,
+    user_name   TEXT NOT NULL,
+    secret      TEXT NOT NULL,
+    since       INTEGER NOT NULL,
+    overlap     INTEGER NOT NULL,
+    rate        REAL NOT NULL,
+    created     INTEGER NOT NULL,
+    state       TEXT NOT NULL,
+    trouble     TEXT NOT NULL,
+    succeeded   INTEGER,
+    calls       INTEGER NOT NULL,
+    speed       REAL NOT NULL,
+    place       TEXT NOT NULL,
+    owner       TEXT,
+    owned_until INTEGER NOT NULL
+);
+
+-- What vendors deleted before it could be had: calls, or their logs, by day (whole days since 1970 in UTC). calls is -1
+-- where nobody can tell how many.
+CREATE TABLE mirror_losses (
+    mirror_id INTEGER NOT NULL REFERENCES mirrors (id),
+    day       INTEGER NOT NULL,
+    calls     INTEGER NOT NULL,
+    PRIMARY KEY (mirror_id, day)
+) WITHOUT ROWID;
 
 -- What the planner is to think of the table of calls: rows, then how many of them have the first columns of an index in
 -- common. Without it an account is taken to have ten calls, so that any index of its calls seems as good as another; and

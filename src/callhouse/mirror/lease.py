@@ -1,0 +1,35 @@
+"""One process at a time follows a mirror: who, stands in the store, and for how long that holds."""
+
+import os
+import secrets
+import socket
+
+SECONDS = 15
+"""For how long a process that says nothing more keeps a mirror."""
+
+BEAT_SECONDS = 3.0
+"""How often it says so."""
+
+
+def new_owner() -> str:
+    """A name for this process, which tells others on the machine whether it still runs."""
+    return f"{socket.gethostname()}/{os.getpid()}/{secrets.token_hex(8)}"
+
+
+def is_gone(owner: str | None, ours: str) -> bool:
+    """Whether *owner* surely runs no longer: a process of this machine that has ended, or was what this one is now."""
+    if owner is None or owner == ours:
+        return False
+    host, _, rest = owner.rpartition("/")[0].rpartition("/")
+    if host != socket.gethostname():
+        return False
+    pid = int(rest)
+    if pid == os.getpid():
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    except PermissionError:
+        return False
+    return False

@@ -1,0 +1,290 @@
+"""The loop over one account at a vendor: what to ask for, ask, hand to the store with how far that was."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import httpx
+import stamina
+
+from callhouse.errors import (
+    Busy,
+    MirrorError,
+    RecordError,
+    SecretUnavailable,
+    StoreUnavailable,
+    VendorRefusal,
+    VendorUnavailable,
+)
+from callhouse.ingest.limits import IngestLimits
+from callhouse.mirror import lease, secret
+from callhouse.mirror import place as places
+from callhouse.mirror.vendor import Vendor
+from callhouse.mirror.work import MARGIN, NARROWEST, Work, floor
+from callhouse.model.account import Account
+from callhouse.model.instant import DAY, SECOND
+from callhouse.model.record import Outcome, Part, Record
+from callhouse.observability import INGESTED, log
+from callhouse.store import Store
+from callhouse.store.mirrors import UNKNOWN, Advance, Mirror
+from callhouse.wire import Found, Upstream, Window
+
+UNDER_WAY = 4
+"""Windows that are asked for at once."""
+
+FIRST_PAUSE = 1.0
+LONGEST_PAUSE = 300.0
+JITTER = 2.0
+
+SOURCE = "mirror:"
+"""Begins the name of the source of what mirrors take in."""
+
+
+class Runner:
+    """Follows one *mirror*, whose *owner* it is, and tells *on_progress* after each window.
+
+    Every method raises MirrorError when the mirror has another owner by now, VendorRefusal when the vendor refuses the
+    credentials, and once also VendorUnavailable, SecretUnavailable and StoreUnavailable.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        mirror: Mirror,
+        account: Account,
+        upstream: Upstream,
+        *,
+        owner: str,
+        environment: Mapping[str, str],
+        limits: IngestLimits,
+        every: int,
+        transport: httpx.AsyncBaseTransport | None = None,
+        on_progress: Callable[["Runner"], None] = lambda _: None,
+    ) -> None:
+        self.mirror = mirror
+        self.place = places.parsed(mirror.place)
+        self.calls = 0
+        self.trouble = mirror.trouble
+        self._store = store
+        self._account = account
+        self._upstream = upstream
+        self._owner = owner
+        self._environment = environment
+        self._limits = limits
+        self._every = every
+        self._transport = transport
+        self._on_progress = on_progress
+        self._work = Work(upstream, mirror.since, mirror.overlap, every)
+        self._busy: list[Window] = []
+        self._changed = asyncio.Condition()
+        self._storing = asyncio.Lock()
+        self._horizon = 0
+        self._began = 0
+        self._calls_before = 0
+
+    async def run(self) -> None:
+        """Follow the account, through failures of the vendor and the store; never returns."""
+        await self._as_owner(self._follow())
+
+    async def once(self) -> None:
+        """Have all that is to be had now."""
+        await self._as_owner(self._pass(follow=False))
+
+    async def _as_owner(self, work: Coroutine[Any, Any, None]) -> None:
+        beating, working = asyncio.create_task(self._beat()), asyncio.create_task(work)
+        try:
+            await asyncio.wait([beating, working], return_when=asyncio.FIRST_COMPLETED)
+            await (working if working.done() else beating)
+        finally:
+            await _ended([beating, working])
+
+    async def _follow(self) -> None:
+        while True:
+            async for attempt in stamina.retry_context(
+                on=self._pause_after,
+                attempts=None,
+                timeout=None,
+                wait_initial=FIRST_PAUSE,
+                wait_max=LONGEST_PAUSE,
+                wait_jitter=JITTER,
+            ):
+                with attempt:
+                    await self._pass(follow=True)
+            await asyncio.sleep(self._every / SECOND)
+
+    async def _pass(self, *, follow: bool) -> None:
+        self._began = self._store.clock()
+        self._calls_before = self.calls
+        self._horizon = floor(self._began)
+        await self._note_what_is_gone()
+        async with self.vendor() as vendor:
+            workers = [asyncio.create_task(self._ask(vendor, follow=follow)) for _ in range(UNDER_WAY)]
+            try:
+                await asyncio.gather(*workers)
+            finally:
+                await _ended(workers)
+        self.trouble = ""
+        await self._store.mirrors.succeed(self.mirror.id, self._owner)
+
+    def vendor(self) -> Vendor:
+        """The vendor of this mirror. Raises SecretUnavailable."""
+        return vendor_of(self.mirror, self._environment, transport=self._transport, on_failure=self._note)
+
+    def _note(self, trouble: str) -> None:
+        self.trouble = trouble
+
+    def _pause_after(self, error: BaseException) -> bool | float:
+        # The end of a task comes by here, too.
+        if not isinstance(error, Exception) or isinstance(error, VendorRefusal) or type(error) is MirrorError:
+            return False
+        if isinstance(error, VendorUnavailable | SecretUnavailable | StoreUnavailable | Busy):
+            self.trouble = str(error)
+            log.warning("mirror.failed", mirror=self.mirror.name, reason=str(error))
+            return getattr(error, "pause", None) or True
+        self.trouble = "internal error; the server's log says more"
+        log.error("mirror.failed", mirror=self.mirror.name, exc_info=error)
+        return True
+
+    async def _beat(self) -> None:
+        """Stay the owner, and tell what stands in the way."""
+        while True:
+            until = self._store.clock() + lease.SECONDS * SECOND
+            with suppress(StoreUnavailable):
+                if not await self._store.mirrors.keep(self.mirror.id, self._owner, until, self.trouble):
+                    raise MirrorError("Another process follows this mirror now, or it was removed.")
+            await asyncio.sleep(lease.BEAT_SECONDS)
+
+    async def _note_what_is_gone(self) -> None:
+        """Report, once, what the vendor deleted before it was asked for; how many calls those were nobody can tell."""
+        first_shown = self.mirror.created - self._upstream.keeps + 2 * MARGIN
+        gone = self.place.gaps(max(self.mirror.since, first_shown), self._work.earliest(self._began))
+        for gap in gone:
+            log.error("mirror.lost", mirror=self.mirror.name, since=gap.since, until=gap.until)
+            days = range(gap.since // DAY, -(-gap.until // DAY))
+            await self._store_window(gap, self._began, [], partial(_unknown, days))
+
+    async def _ask(self, vendor: Vendor, *, follow: bool) -> None:
+        """Ask for one window after the other until nothing is left to ask for."""
+        while (window := await self._next(follow=follow)) is not None:
+            try:
+                read = self._store.clock()
+                found = await self._upstream.fetch(vendor, self.mirror.user, window, self._work.at_most(window))
+                await self._take(window, read, found)
+            finally:
+                async with self._changed:
+                    self._busy.remove(window)
+                    self._changed.notify_all()
+
+    async def _next(self, *, follow: bool) -> Window | None:
+        """The next window, which is busy then; None when there is no more, also of those that others are busy with."""
+        async with self._changed:
+            while True:
+                now = self._store.clock()
+                if follow and now - self._horizon >= self._every:
+                    self._horizon = floor(now)
+                window = self._work.next(self.place, self._busy, now, self._horizon)
+                if window is not None:
+                    self._busy.append(window)
+                    return window
+                if not self._busy:
+                    return None
+                await self._changed.wait()
+
+    async def _take(self, window: Window, read: int, found: Found) -> None:
+        self._work.learn(window, found.total, was_too_wide=found.records is None)
+        if found.records is None:
+            if window.until - window.since <= NARROWEST:
+                raise VendorUnavailable("The vendor's list changes faster than it can be read.")
+            return
+        raws = found.records
+        records = await asyncio.to_thread(lambda: [self._record(raw) for raw in raws])
+        await self._store_window(window, read, records, lambda outcomes: self._lost(records, outcomes, read))
+        self.trouble = ""
+        self._on_progress(self)
+
+    def _record(self, raw: bytes) -> Record:
+        part: Part | str
+        try:
+            part = self._upstream.read(raw, self._account, self._limits.max_depth)
+        except RecordError as error:
+            part = str(error)
+        return Record(account=self._account, source=SOURCE + self.mirror.api, raw=raw, read=part)
+
+    async def _store_window(
+        self,
+        window: Window,
+        read: int,
+        records: Sequence[Record],
+        losses: Callable[[Sequence[Outcome]], Mapping[int, int]],
+    ) -> None:
+        """Keep *records* and that *window* was read, together."""
+        async with self._storing:
+            place = self.place.cover(window, read, self.mirror.overlap)
+            now = self._store.clock()
+
+            def advance(outcomes: Sequence[Outcome]) -> Advance:
+                calls = self.calls + len(records) - self._calls_before
+                return Advance(
+                    mirror_id=self.mirror.id,
+                    owner=self._owner,
+                    owned_until=now + lease.SECONDS * SECOND,
+                    now=now,
+                    place=places.written(place),
+                    calls=len(records),
+                    speed=calls * SECOND / max(now - self._began, SECOND),
+                    losses=losses(outcomes),
+                )
+
+            outcomes = await self._store.load_mirrored(records, advance)
+            self.place = place
+            self.calls += len(records)
+        _count(SOURCE + self.mirror.api, outcomes)
+
+    def _lost(self, records: Sequence[Record], outcomes: Sequence[Outcome], read: int) -> Mapping[int, int]:
+        """How many calls came, by day, whose log the vendor deleted while it was followed."""
+        keeps = self._upstream.keeps_log
+        lost: Counter[int] = Counter()
+        if keeps is not None:
+            for record, outcome in zip(records, outcomes, strict=True):
+                call = record.read.call if isinstance(record.read, Part) and not record.read.events else None
+                if call is None or call.start is None or call.end is None or not outcome.is_new:
+                    continue
+                if self.mirror.created - keeps <= call.end < read - keeps:
+                    lost[call.start // DAY] += 1
+        for day, calls in lost.items():
+            log.error("mirror.lost", mirror=self.mirror.name, since=day * DAY, calls=calls)
+        return lost
+
+
+def vendor_of(
+    mirror: Mirror,
+    environment: Mapping[str, str],
+    *,
+    transport: httpx.AsyncBaseTransport | None = None,
+    on_failure: Callable[[str], None] = lambda _: None,
+) -> Vendor:
+    """The vendor of *mirror*. Raises SecretUnavailable."""
+    credentials = mirror.user, secret.read(mirror.secret, environment)
+    return Vendor(mirror.name, mirror.url, credentials, mirror.rate, transport=transport, on_failure=on_failure)
+
+
+def _unknown(days: range, _: Sequence[Outcome]) -> Mapping[int, int]:
+    return dict.fromkeys(days, UNKNOWN)
+
+
+def _count(source: str, outcomes: Sequence[Outcome]) -> None:
+    rejected = sum(outcome.refusal is not None for outcome in outcomes)
+    repeated = sum(outcome.repeated for outcome in outcomes if outcome.refusal is None)
+    INGESTED.labels(source, "rejected").inc(rejected)
+    INGESTED.labels(source, "repeated").inc(repeated)
+    INGESTED.labels(source, "accepted").inc(len(outcomes) - rejected - repeated)
+
+
+async def _ended(tasks: Sequence["asyncio.Task[None]"]) -> None:
+    """Cancel *tasks* and wait until they are over."""
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
