@@ -4,10 +4,15 @@ import asyncio
 import time
 
 import pytest
+from hypothesis import settings
 
 from callhouse.model.account import Retention
 from callhouse.store import open_store
 from serving import Server
+
+# How long an example takes says more of the machine than of the code.
+settings.register_profile("callhouse", deadline=None)
+settings.load_profile("callhouse")
 
 KEEP_ALL = ("retention.details=forever", "retention.sessions=forever", "retention.plivo=forever")
 

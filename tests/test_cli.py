@@ -11,6 +11,7 @@ import subprocess
 import time
 import tracemalloc
 from collections import Counter
+from types import SimpleNamespace
 
 import apsw
 import httpx
@@ -29,6 +30,7 @@ from callhouse.model.record import Part, Record
 from callhouse.sources.native import read_call, written
 from callhouse.store import open_store
 from callhouse.store.sqlite import FILE_NAME
+from console.visiting import Visitor
 from serving import COMMAND, SECONDS, Login, Server, callhouse, create_account, get, ndjson, send, wait_until
 
 INACTIVE = {"error": "This account is inactive."}
@@ -781,6 +783,10 @@ class TestDemo:
                 self.check_printed(commands, address)
                 user, password = re.search(r"for Fuse with user (\S+), password (\w+)", "".join(lines[-3:])).groups()
                 assert httpx.get(f"{address}/docs", timeout=SECONDS).status_code == 200
+                console = re.search(r"console is at (\S+)/console: sign in as (\S+) with (\w+)", "".join(lines))
+                with Visitor(SimpleNamespace(url=console[1])) as visitor:
+                    assert visitor.sign_in(console[2], console[3]).status_code == 303
+                    assert len(visitor.sessions("/calls?live=1")) == 50
                 assert httpx.get(f"{address}/api/calls/1/2", auth=(user, password), timeout=SECONDS).status_code == 200
 
                 [directory] = tmp_path.iterdir()

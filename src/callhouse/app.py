@@ -22,13 +22,14 @@ from litestar.params import FromPath
 from litestar.response import File
 from litestar.serialization import encode_json
 
-from callhouse import __version__, sources, wire
+from callhouse import __version__, console, sources, wire
 from callhouse.auth import Authenticator
 from callhouse.discovery import discover
 from callhouse.errors import Busy, RequestError, StoreDamaged, StoreUnavailable
 from callhouse.ingest import reference as ingest_reference
 from callhouse.ingest import routes as ingest_routes
 from callhouse.ingest.pump import Pump
+from callhouse.ingest.readers import readers
 from callhouse.mirror.service import Service, upstreams
 from callhouse.mirror.status import measure
 from callhouse.model.account import Account
@@ -100,12 +101,16 @@ def create_app(
     *,
     environment: Mapping[str, str] = NO_VARIABLES,
     clock: Callable[[], int] = now,
+    is_stopping: Callable[[], bool] = lambda: False,
 ) -> ASGIApp:
     """The whole server; it opens the store when it starts and closes it when it stops.
 
     *announce* runs beside the application from when that is ready to answer. *environment* may hold secrets of mirrors.
+    Answers without an end look now and then whether it *is_stopping*.
     """
     wires = discover(wire, Wire)
+    admin_token = settings.console.admin_token()
+    renderers = [*((f"{api.path}/", api.render_error) for api in wires), (console.PATH, console.render_error)]
     silences = [
         silence
         for source in discover(sources, Source)
@@ -125,6 +130,7 @@ def create_app(
         app.state.store = store
         app.state.authenticator = Authenticator(store)
         app.state.pump = Pump(store, settings.ingest)
+        console.start(app, store, app.state.authenticator, admin_token, wires, readers(settings.sources), is_stopping)
         # What may be set of an API is the section of its name.
         app.state.update({api.name: getattr(settings, api.name, None) for api in wires})
         service = Service(store, environment, settings.ingest, settings.mirror.every_ms())
@@ -150,10 +156,9 @@ def create_app(
         if isinstance(error, MethodNotAllowedException) and error.headers:
             allowed = [method for method in error.headers["allow"].split(", ") if method != "OPTIONS"]
             error.headers["allow"] = ", ".join(sorted(allowed))
-        for api in wires:
-            if request.scope["path"].startswith(api.path + "/"):
-                return api.render_error(request, error)
-        return ingest_routes.render_error(request, error)
+        path = request.scope["path"]
+        render = next((render for start, render in renderers if path.startswith(start)), ingest_routes.render_error)
+        return render(request, error)
 
     async def answered(scope: Any, receive: Any, send: Any) -> None:
         # The framework would answer OPTIONS by itself; here it is one of the methods that get a 405.
@@ -172,6 +177,7 @@ def create_app(
     app = Litestar(
         route_handlers=[
             *(Router(api.path, route_handlers=api.handlers) for api in wires),
+            Router(console.PATH, route_handlers=console.HANDLERS),
             Router(ingest_routes.PATH, route_handlers=ingest_routes.routes(settings.sources)),
             healthz,
             readyz,
@@ -189,13 +195,18 @@ def create_app(
         # Our own limit names what to do and holds after decompression too.
         request_max_body_size=None,
     )
+    _describe(app, wires)
+    return Access(answered, settings.server.max_in_flight, overloaded)
+
+
+def _describe(app: Litestar, wires: Sequence[Wire]) -> None:
+    """Complete the OpenAPI document, and cut it into the references of the APIs."""
     titles = {**{api.name: api.title for api in wires}, "ingest": INGEST, "operation": OPERATION}
     schemes = {title: name for name, title in titles.items() if title != OPERATION}
     complete(app.openapi_schema, ingest_reference.schemas(), schemes)
     document = app.openapi_schema.to_schema()
     app.state.openapi = encode_json(document)
     app.state.references = _references(document, titles)
-    return Access(answered, settings.server.max_in_flight, overloaded)
 
 
 async def keep_up(store: Store, silences: Sequence[Silence]) -> None:

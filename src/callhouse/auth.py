@@ -4,6 +4,7 @@ import asyncio
 import base64
 import binascii
 import hashlib
+import hmac
 import ipaddress
 import math
 import secrets
@@ -21,7 +22,7 @@ from callhouse.model.account import Account
 from callhouse.observability import AUTH_FAILURES
 from callhouse.render import header
 from callhouse.store import Store
-from callhouse.store.accounts import CredentialKind, is_slow, slow_hasher
+from callhouse.store.accounts import KINDS, Credential, CredentialKind, is_slow, slow_hasher
 
 FREE_FAILURES = 10
 """Wrong credentials that an address may send in a row before it is slowed down."""
@@ -133,36 +134,54 @@ class Authenticator:
         self, request: Request[Any, Any, Any], authorization: str, kinds: Collection[CredentialKind]
     ) -> tuple[Account, bool]:
         """The account, and whether its secret is one that people choose."""
-        address = request.client.host if request.client else ""
         parsed = parse_basic(authorization)
         if parsed is None:
             # No guess: the answer asks for credentials, which some clients wait for, however others guessed from here.
             AUTH_FAILURES.inc()
             raise NotAuthenticated
-        found = await self._find(*parsed, kinds, address)
+        found = await self._find(*parsed, kinds, _address(request))
         if found is None:
-            AUTH_FAILURES.inc()
-            if wait := self._throttle.wait(address):
-                raise TooManyFailures(wait)
-            self._throttle.failed(address)
-            raise NotAuthenticated
+            raise self._failure(_address(request))
+        return found.account, is_slow(found.hash)
+
+    async def credential(self, request: Request[Any, Any, Any], name: str, secret: str) -> Credential:
+        """The credential of an active account, of whichever kind, of that *name* and *secret*.
+
+        Raises NotAuthenticated, InactiveAccount or TooManyFailures.
+        """
+        found = await self._find(name, secret, KINDS, _address(request))
+        if found is None:
+            raise self._failure(_address(request))
+        if not found.account.active:
+            raise InactiveAccount
         return found
 
-    async def _find(
-        self, name: str, secret: str, kinds: Collection[CredentialKind], address: str
-    ) -> tuple[Account, bool] | None:
+    def check_token(self, request: Request[Any, Any, Any], secret: str, expected: str | None) -> None:
+        """Raise NotAuthenticated or TooManyFailures unless *secret* is what is *expected*; None is nobody's secret."""
+        # Of hashes, so that neither length nor content shows in the time it takes.
+        if expected is None or not hmac.compare_digest(self._hash(secret), self._hash(expected)):
+            raise self._failure(_address(request))
+
+    def _failure(self, address: str) -> NotAuthenticated | TooManyFailures:
+        """Count a wrong secret of *address*; what to tell it."""
+        AUTH_FAILURES.inc()
+        if wait := self._throttle.wait(address):
+            return TooManyFailures(wait)
+        self._throttle.failed(address)
+        return NotAuthenticated()
+
+    async def _find(self, name: str, secret: str, kinds: Collection[CredentialKind], address: str) -> Credential | None:
         for kind in kinds:
             credential = await self._accounts.credential(kind, name)
             # An unknown name costs what a known one costs, so that time does not tell them apart.
             stored = credential.hash if credential else self._decoy if kind == "dev" else ""
-            slow = is_slow(stored)
-            if slow:
+            if is_slow(stored):
                 right = await self._matches_slow(stored, secret, address)
             else:
                 right = self._accounts.matches_fast(stored, secret)
             if right and credential is not None:
                 # Only wrong credentials take the time of every kind.
-                return credential.account, slow
+                return credential
         return None
 
     async def _matches_slow(self, stored: str, secret: str, address: str) -> bool:
@@ -201,6 +220,10 @@ async def authenticate(request: Request[Any, Any, Any], *kinds: CredentialKind) 
     """The account whose credential of one of *kinds* the request carries; raises what Authenticator.account does."""
     authenticator: Authenticator = request.app.state.authenticator
     return await authenticator.account(request, kinds)
+
+
+def _address(request: Request[Any, Any, Any]) -> str:
+    return request.client.host if request.client else ""
 
 
 def _verify(stored: str, secret: str) -> bool:

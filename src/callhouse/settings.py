@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import msgspec
 
 from callhouse import sources
+from callhouse.console.options import ConsoleSettings
 from callhouse.discovery import discover
 from callhouse.errors import SettingsError
 from callhouse.ingest.limits import IngestLimits
@@ -90,6 +91,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     ingest: IngestLimits = IngestLimits()
     plivo: PlivoLimits = PlivoLimits()
     mirror: MirrorSettings = MirrorSettings()
+    console: ConsoleSettings = ConsoleSettings()
     log: LogSettings = LogSettings()
     sources: Mapping[str, msgspec.Struct] = {}
     """The options of each source that has any, by its name."""
@@ -121,6 +123,7 @@ HELP = {
     "plivo.max_limit": "Calls on one page of the Plivo API at most; its documentation says 20.",
     "mirror.background": "Whether the server follows the mirrors; if not, `callhouse mirror run` does.",
     "mirror.every": "How often a mirror asks for what is new.",
+    "console.admin_token_file": "File of the token with which an operator signs in to the console, for all accounts.",
     "log.format": "`json`, `console`, or `auto`: console on a terminal.",
     "log.level": "`debug`, `info`, `warning` or `error`; `info` logs each request.",
     **{

@@ -151,7 +151,12 @@ def _print_commands(address: str, account: Account, secrets: Secrets, session_id
     user = f"-u {EMAIL}:{secrets.developer_key}"
     since, until = (now() - DAY) // SECOND, (now() + DAY) // SECOND
     lines = [
-        f"Callhouse runs on {address} and simulated calls are coming in. Try:",
+        f"Callhouse runs on {address} and simulated calls are coming in.",
+        "",
+        f"The console is at {address}/console: sign in as {EMAIL} with {secrets.developer_key}",
+        f"and see calls arrive at {address}/console/calls?live=1",
+        "",
+        "Or try:",
         "",
         "# the three newest calls of the last day",
         f"curl -s {user} '{address}/api/calls/{since}/{until}?limit=3'",

@@ -1,9 +1,12 @@
 """``callhouse serve`` and ``callhouse config``."""
 
 import asyncio
+import ctypes
 import errno
 import functools
+import multiprocessing
 import os
+import signal
 import socket
 import ssl
 import sys
@@ -84,10 +87,25 @@ def serve(
             respawn_failed_workers=True,
             workers_kill_timeout=STOP_SECONDS,
         )
-        server.serve(target_loader=functools.partial(_application, in_force, taken))
+        # Shared with the worker, which would wait for streams that have no end.
+        stopping = multiprocessing.RawValue(ctypes.c_bool, False)
+        server.on_startup(functools.partial(_note_signals, stopping))
+        server.serve(target_loader=functools.partial(_application, in_force, taken, stopping))
 
 
-def _application(in_force: Settings, port: int, _target: str) -> Any:
+def _note_signals(stopping: Any) -> None:
+    """Have the signals that stop the server set *stopping* too."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        stop = signal.getsignal(number)
+
+        def noted(given: int, frame: Any, stop: Any = stop) -> None:
+            stopping.value = True
+            stop(given, frame)
+
+        signal.signal(number, noted)
+
+
+def _application(in_force: Settings, port: int, stopping: Any, _target: str) -> Any:
     # Lest it keep the port for ever.
     end_with_parent()
     configure_logging(in_force.log.format, in_force.log.level)
@@ -100,7 +118,7 @@ def _application(in_force: Settings, port: int, _target: str) -> Any:
         sys.stdout.write(f"Callhouse is ready on {address}\n")
         sys.stdout.flush()
 
-    app = create_app(in_force, announce, environment=os.environ)
+    app = create_app(in_force, announce, environment=os.environ, is_stopping=lambda: bool(stopping.value))
     trusted = in_force.server.trusted_proxies
     return wrap_asgi_with_proxy_headers(app, trusted) if trusted else app
 
@@ -120,6 +138,7 @@ async def _listening(host: str, port: int) -> None:
 
 async def _check(in_force: Settings) -> None:
     """Fail here, with a clear message, rather than in the server's worker."""
+    in_force.console.admin_token()
     async with opened(in_force, create=True) as store:
         await store.probe()
 

@@ -11,7 +11,9 @@ from callhouse.model.record import Fragment, Outcome, Record
 from callhouse.observability import BATCH_SIZE
 from callhouse.store import backup, concurrency, expiry, fragments, imports, logs, mirrors
 from callhouse.store.accounts import Accounts
+from callhouse.store.arrivals import ArrivalLog
 from callhouse.store.batcher import Batcher
+from callhouse.store.browsing import Browsing
 from callhouse.store.call_errors import CallErrors
 from callhouse.store.calls import Calls
 from callhouse.store.engine import Engine, Progress, Reader, Row, Transaction
@@ -20,6 +22,7 @@ from callhouse.store.imports import Imports, Place
 from callhouse.store.logs import LogCodec
 from callhouse.store.mirrors import Advance, Mirrors
 from callhouse.store.quarantine import Quarantine
+from callhouse.store.sign_ins import SignIns
 from callhouse.store.sqlite import SQLite
 from callhouse.store.timed import TimedEngine
 from callhouse.store.writer import BatchWriter
@@ -74,9 +77,12 @@ class Store:
         self.clock = clock
         self.accounts = Accounts(engine, retention, clock)
         self.calls = Calls(engine, self._codec)
+        self.browsing = Browsing(engine, clock)
         self.errors = CallErrors(engine)
         self.figures = FigureReader(engine, clock)
         self.quarantine = Quarantine(engine)
+        self.arrivals = ArrivalLog(engine)
+        self.sign_ins = SignIns(engine, clock)
         self.imports = Imports(engine)
         self.mirrors = Mirrors(engine, clock)
         self._batcher: Batcher[Record, Outcome] = Batcher(
@@ -201,6 +207,16 @@ class Store:
         """Whether the disk has so little room left that a batch may not fit."""
         free = await self._engine.free()
         return free is not None and free < LEAST_FREE
+
+    async def horizon(self, account_id: int) -> tuple[int | None, int | None]:
+        """When an account's oldest call began, to the hour, and its oldest log ended, in ms; None: there is none."""
+
+        def work(reader: Reader) -> tuple[int | None, int | None]:
+            [(hour,)] = reader.rows(_OLDEST_CALL, {"account_id": account_id})
+            [(log,)] = reader.rows(_OLDEST_LOG, {"account_id": account_id})
+            return (None if hour is None else hour * 3_600_000), log
+
+        return await self._engine.quick(work)
 
     async def statistics(self) -> Statistics:
         """What the store holds, counted now; takes longer the more logs there are."""

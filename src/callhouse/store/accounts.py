@@ -5,7 +5,7 @@ import hmac
 import secrets
 import string
 from collections.abc import Callable
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, get_args
 
 import argon2
 import msgspec
@@ -17,6 +17,7 @@ from callhouse.store.engine import Engine, Reader, Row, Transaction
 
 T = TypeVar("T")
 CredentialKind = Literal["fuse", "dev", "plivo"]
+KINDS: tuple[CredentialKind, ...] = get_args(CredentialKind)
 
 _ALPHABET = string.ascii_letters + string.digits
 _AUTH_ID_ALPHABET = string.ascii_uppercase + string.digits
@@ -69,10 +70,12 @@ class Secrets(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Credential(msgspec.Struct, frozen=True):
-    """What is stored of a credential: the account it opens and the hash of its secret."""
+    """What is stored of a credential: the account it opens, the hash of its secret, its kind and name."""
 
     account: Account
     hash: str
+    kind: CredentialKind
+    name: str
 
 
 def is_slow(stored: str) -> bool:
@@ -209,7 +212,7 @@ class Accounts:
                 return None
             stored, account_id = found[0]
             [account] = reader.rows(_GET, {"id": account_id})
-            return Credential(_account(account, self._retention), stored)
+            return Credential(_account(account, self._retention), stored, kind, key["name"])
 
         return await self._engine.quick(work)
 
@@ -219,6 +222,10 @@ class Accounts:
 
     def _fast_hash(self, secret: str) -> str:
         return hashlib.blake2b(secret.encode(), key=self._key, digest_size=32).hexdigest()
+
+    def seal(self, purpose: str, content: bytes) -> bytes:
+        """What nobody but a server of this store can make of *content*, and no other *purpose* makes of it."""
+        return hashlib.blake2b(content, key=self._key, digest_size=32, person=purpose.encode()).digest()
 
     def _hashes(self, new: Secrets) -> dict[str, str | None]:
         return {

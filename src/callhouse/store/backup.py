@@ -91,14 +91,18 @@ def restore(source: Path, directory: Path, on_progress: Progress) -> None:
 
 @contextmanager
 def _part_of(directory: Path, name: str) -> Iterator[Path]:
-    """An empty file that only its owner may read, which is gone afterwards unless it was given another name."""
+    """An empty file that only its owner may read, which is gone afterwards unless it was given another name.
+
+    So is its journal, which SQLite leaves behind when the disk is full.
+    """
     # The keys of credentials are in it.
     descriptor, path = tempfile.mkstemp(dir=directory, prefix=f"{name}.", suffix=".part")
     os.close(descriptor)
     try:
         yield Path(path)
     finally:
-        Path(path).unlink(missing_ok=True)
+        for left in (path, f"{path}-journal"):
+            Path(left).unlink(missing_ok=True)
 
 
 def _put(part: Path, target: Path, *, force: bool) -> None:

@@ -6,12 +6,15 @@ from typing import Any, Literal
 
 import msgspec
 
+from callhouse.model import log as log_document
+from callhouse.model.call import Call
+from callhouse.model.event import Event
 from callhouse.model.query import CallQuery, Page
 from callhouse.store import by_end, filtered, rollups
-from callhouse.store.call_rows import COLUMNS
+from callhouse.store.call_rows import COLUMNS, call_of
 from callhouse.store.conditions import DIRECTION, conditions
 from callhouse.store.engine import Engine, Reader, Row
-from callhouse.store.log_writer import account_word
+from callhouse.store.log_writer import WAITING, account_word
 from callhouse.store.logs import LogCodec
 from callhouse.store.rollups import COMPLETE, INCOMPLETE
 
@@ -77,6 +80,12 @@ AND calls.ended IS NOT NULL AND +calls.started >= :since
 """
 
 
+_WHOLE = f"""
+SELECT id, arrived, {", ".join(COLUMNS.values())} FROM calls
+WHERE account_id = :account_id AND session_id = :session_id AND (started IS NULL OR +started >= :since)
+"""  # noqa: S608
+_decode_event = msgspec.json.Decoder(Event).decode
+
 _FOUND = "session_id, started, ended, src, dest, application_name"
 _OF_SIP_CALL = f"""
 SELECT {_FOUND} FROM calls
@@ -89,6 +98,15 @@ class FoundLog(msgspec.Struct, frozen=True):
     """A complete call's log as callhouse.model.log's document; None when it has none that is still shown."""
 
     document: bytes | None
+
+
+class StoredCall(msgspec.Struct, frozen=True):
+    """A call as it was sent; its *events*, None when it has no log that is still shown; when it first *arrived*."""
+
+    id: int
+    arrived: int
+    call: Call
+    events: list[Event] | None
 
 
 class FoundCall(msgspec.Struct, frozen=True):
@@ -230,6 +248,25 @@ class Calls:
             return FoundLog(None)
         run = self._engine.quick if len(packed) <= SMALL_LOG else self._engine.read
         return FoundLog(await run(unpack))
+
+    async def whole(self, account_id: int, session_id: str, *, since: int, details_since: int) -> StoredCall | None:
+        """All that is kept of a call, in whatever state it is, if it started at *since* or later or has not begun."""
+        asked = {"account_id": account_id, "session_id": session_id, "since": since, "details_since": details_since}
+
+        def work(reader: Reader) -> StoredCall | None:
+            found = reader.rows(_WHOLE, asked)
+            if not found:
+                return None
+            call_id, arrived, *values = found[0]
+            call = call_of(account_id, values)
+            if not call.is_complete:
+                waiting = (_decode_event(event) for (event,) in reader.rows(WAITING, asked))
+                return StoredCall(call_id, arrived, call, log_document.in_order(waiting))
+            logs = reader.rows(_LOGS, {**asked, "id": call_id})
+            events = log_document.unpack(self._codec.decompress(reader, *logs[0])) if logs else None
+            return StoredCall(call_id, arrived, call, events)
+
+        return await self._engine.read(work)
 
     async def search(self, query: CallQuery, words: Sequence[str], details_since: int) -> list[FoundCall]:
         """The newest calls of *query*'s window whose log holds all *words* and is still shown."""

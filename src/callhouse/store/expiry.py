@@ -5,8 +5,8 @@ is a transaction of its own, short enough that a sender waiting for its commit d
 """
 
 from callhouse.model.account import Account
-from callhouse.model.instant import DAY
-from callhouse.store import totals
+from callhouse.model.instant import DAY, HOUR
+from callhouse.store import arrivals, totals
 from callhouse.store.engine import Transaction
 from callhouse.store.rollups import COMPLETE, INCOMPLETE
 from callhouse.store.totals import Counted
@@ -74,6 +74,8 @@ def expire_account(tx: Transaction, account: Account, now: int) -> int:
     if errors >= CHUNK:
         # A call takes its errors along: first those go that are old enough, in chunks of their own.
         return errors
+    # A row an hour and source: so few that they are neither taken in chunks nor counted.
+    tx.each(arrivals.EXPIRE, [{"account_id": account.id, "before": (now - arrivals.KEPT) // HOUR}])
     return errors + (
         _expire_logs(tx, account.id, details)
         + _expire_calls(tx, account.id, calls)

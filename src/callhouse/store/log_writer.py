@@ -28,7 +28,7 @@ _SMALL = 2_000 + 32
 GROWTH = 6
 """How many times as long as the record that brought them events may be in a log (1e15 becomes 1000000000000000.0)."""
 
-_WAITING = "SELECT event FROM waiting_events WHERE account_id = :account_id AND session_id = :session_id ORDER BY id"
+WAITING = "SELECT event FROM waiting_events WHERE account_id = :account_id AND session_id = :session_id ORDER BY id"
 _WAIT = """
 INSERT INTO waiting_events (account_id, session_id, identity, timestamp, size, event)
 VALUES (:account_id, :session_id, :identity, :timestamp, :size, :event)
@@ -117,7 +117,7 @@ class LogWriter:
             for number, blob in self._tx.rows(_LOG, _place(session)):
                 known = session.stored_log = log_document.unpack(self._codec.decompress(self._tx, number, blob))
         if session.waiting:
-            known = known + [_decode_event(event) for (event,) in self._tx.rows(_WAITING, session.key)]
+            known = known + [_decode_event(event) for (event,) in self._tx.rows(WAITING, session.key)]
         if session.unsaid:
             identities = zip(log_document.identities(known), known, strict=True)
             known = [event for identity, event in identities if identity not in session.unsaid]

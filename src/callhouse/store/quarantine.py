@@ -17,6 +17,11 @@ SELECT {_COLUMNS} FROM quarantine
 WHERE (:account_id IS NULL OR account_id = :account_id) AND id > :after ORDER BY id LIMIT :limit
 """  # noqa: S608
 _GET = f"SELECT {_COLUMNS} FROM quarantine WHERE id = :id"  # noqa: S608
+_NEWEST = f"""
+SELECT {_COLUMNS} FROM quarantine
+WHERE account_id = :account_id AND id < :before AND (:reason IS NULL OR reason = :reason) ORDER BY id DESC LIMIT :limit
+"""  # noqa: S608
+_OF = f"SELECT {_COLUMNS} FROM quarantine WHERE id = :id AND account_id = :account_id"  # noqa: S608
 _RECORD = "SELECT record FROM quarantine WHERE id = :id"
 _DROP = "DELETE FROM quarantine WHERE id = :id RETURNING id"
 _DROP_ALL = "DELETE FROM quarantine WHERE :account_id IS NULL OR account_id = :account_id RETURNING id"
@@ -68,6 +73,20 @@ class Quarantine:
         parameters: dict[str, Any] = {"account_id": account_id, "after": after, "limit": limit}
         rows = await self._engine.read(lambda reader: reader.rows(_LIST, parameters))
         return [_quarantined(row) for row in rows]
+
+    async def newest(
+        self, account_id: int, *, before: int, limit: int, reason: str | None = None
+    ) -> Sequence[Quarantined]:
+        """At most *limit* entries of an account whose id is below *before*, those that came last first."""
+        parameters = {"account_id": account_id, "before": before, "limit": limit, "reason": reason}
+        rows = await self._engine.read(lambda reader: reader.rows(_NEWEST, parameters))
+        return [_quarantined(row) for row in rows]
+
+    async def of(self, account_id: int, entry_id: int) -> Quarantined | None:
+        """The entry with that id, if it is the account's."""
+        parameters = {"id": entry_id, "account_id": account_id}
+        rows = await self._engine.quick(lambda reader: reader.rows(_OF, parameters))
+        return _quarantined(rows[0]) if rows else None
 
     async def get(self, entry_id: int) -> Quarantined | None:
         rows = await self._engine.quick(lambda reader: reader.rows(_GET, {"id": entry_id}))

@@ -14,7 +14,7 @@ from callhouse.model.call import Call
 from callhouse.model.event import Event
 from callhouse.model.instant import format_duration
 from callhouse.model.record import Outcome, Part, Record
-from callhouse.store import call_errors, call_rows, fragments, quarantine, totals
+from callhouse.store import arrivals, call_errors, call_rows, fragments, quarantine, totals
 from callhouse.store.engine import Transaction
 from callhouse.store.fragments import Group
 from callhouse.store.log_writer import LogWriter
@@ -79,6 +79,9 @@ class BatchWriter:
             for session, outcome, again in applied
         ]
         self._quarantine(records, outcomes)
+        joined = ((group, [self._sessions[group.account.id, p.session_id] for p in group.says]) for group in groups)
+        sessions = [session for session, _, _ in applied]
+        arrivals.note(self._tx, list(zip(records, outcomes, sessions, strict=True)), joined, self._now)
         return outcomes
 
     def _applied(self, record: Record) -> tuple[Session | None, Outcome]:

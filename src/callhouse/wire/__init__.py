@@ -8,7 +8,9 @@ from litestar import Request, Response
 from litestar.types import ControllerRouterHandler
 
 from callhouse.model.account import Account
+from callhouse.model.browsing import ListedCall
 from callhouse.model.record import Part
+from callhouse.store import Store
 
 T = TypeVar("T")
 
@@ -90,11 +92,25 @@ class Upstream:
 
 
 @dataclass(frozen=True)
+class Shown:
+    """What an API answers of one call, *body*, and to what: *path*, asked by *user* with the secret called *secret*.
+
+    *user* is None where the account has no credentials of this API, *body* where the API does not show the call.
+    """
+
+    path: str
+    user: str | None
+    secret: str
+    body: bytes | None
+
+
+@dataclass(frozen=True)
 class Wire:
     """One vendor's API.
 
     *path* begins every route of it. *render_error* puts any exception into the vendor's words, whatever it is;
-    *title* and *description* head its part of the reference. *upstream* says how to follow an account at the vendor.
+    *title* and *description* head its part of the reference. *upstream* says how to follow an account at the vendor,
+    *show* how the API shows a call to its account.
     """
 
     name: str
@@ -104,3 +120,4 @@ class Wire:
     handlers: Sequence[ControllerRouterHandler]
     render_error: Callable[[Request[Any, Any, Any], Exception], Response[Any]]
     upstream: Upstream | None = None
+    show: Callable[[Store, Account, ListedCall], Awaitable[Shown]] | None = None

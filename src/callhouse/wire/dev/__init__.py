@@ -2,7 +2,7 @@
 
 from callhouse.wire import Wire
 from callhouse.wire.dev.errors import render_error
-from callhouse.wire.dev.routes import errors, log, logs, sessions
+from callhouse.wire.dev.routes import errors, log, logs, sessions, show
 from callhouse.wire.dev.upstream import upstream
 
 plugin = Wire(
@@ -15,4 +15,5 @@ plugin = Wire(
     handlers=[logs, log, sessions, errors],
     render_error=render_error,
     upstream=upstream,
+    show=show,
 )

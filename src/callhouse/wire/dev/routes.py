@@ -13,6 +13,7 @@ from callhouse.auth import authenticate
 from callhouse.errors import BadParameter, NotFound
 from callhouse.model import log as log_document
 from callhouse.model.account import Account
+from callhouse.model.browsing import ListedCall
 from callhouse.model.instant import DAY, SECOND, format_duration, time_zone
 from callhouse.model.query import CallQuery
 from callhouse.reference import KNOWN, START, End, Limit, Number, Offset
@@ -33,6 +34,7 @@ from callhouse.render import (
 )
 from callhouse.store import Store
 from callhouse.store.calls import SMALL_PAGE
+from callhouse.wire import Shown
 from callhouse.wire.dev import lines, reference, schema
 from callhouse.wire.dev.errors import DemoAccount
 
@@ -73,16 +75,28 @@ async def logs(
 async def log(request: Request[Any, Any, Any], log_id: LogId) -> ASGIResponse:
     """One call's log as text."""
     account = await _account(request)
-    store: Store = request.app.state.store
+    xml = wants_xml(request)
+    body = await _one_log(request.app.state.store, account, _log_id(log_id), xml=xml)
+    if body is None:
+        raise NotFound
+    return whole(body, ignored_parameters(request), XML if xml else JSON)
+
+
+async def show(store: Store, account: Account, call: ListedCall) -> Shown:
+    """The log of *call*, as the route above answers it."""
+    body = None if account.plan == "demo" else await _one_log(store, account, call.log_id, xml=False)
+    return Shown(f"/ws/calls/log/{call.log_id}", account.login, "PASSWORD", body)
+
+
+async def _one_log(store: Store, account: Account, log_id: int, *, xml: bool) -> bytes | None:
     now = store.clock()
     fields = ("id", "dest", "src", "direction", "start", "location", "session_id", "told")
-    call = await store.calls.by_log_id(account.id, _log_id(log_id), fields, since=account.retention.calls_since(now))
+    call = await store.calls.by_log_id(account.id, log_id, fields, since=account.retention.calls_since(now))
     if call is None:
-        raise NotFound
+        return None
     [document] = await store.calls.logs(account.id, [call[0]], account.retention.details_since(now))
     if document is None:
-        raise NotFound
-    xml = wants_xml(request)
+        return None
 
     def render() -> bytes:
         _, dest, src, direction, began, location, session_id, told = call
@@ -92,8 +106,7 @@ async def log(request: Request[Any, Any, Any], log_id: LogId) -> ASGIResponse:
         body = schema.OneLogBody("success", "", result)
         return schema.xml_document("log", body) if xml else schema.json(body)
 
-    rendered = await asyncio.to_thread(render) if len(document) > LARGE else render()
-    return whole(rendered, ignored_parameters(request), XML if xml else JSON)
+    return await asyncio.to_thread(render) if len(document) > LARGE else render()
 
 
 @route("/calls/sessions/{start:str}/{end:str}", http_method=READ, **reference.SESSIONS)

@@ -2,7 +2,7 @@
 
 from callhouse.wire import Wire
 from callhouse.wire.fuse.errors import render_error
-from callhouse.wire.fuse.routes import all_logs, call, calls
+from callhouse.wire.fuse.routes import all_logs, call, calls, show
 from callhouse.wire.fuse.upstream import upstream
 
 plugin = Wire(
@@ -14,4 +14,5 @@ plugin = Wire(
     handlers=[calls, all_logs, call],
     render_error=render_error,
     upstream=upstream,
+    show=show,
 )

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from typing import Annotated, Any
-from urllib.parse import unquote_to_bytes
+from urllib.parse import quote, unquote_to_bytes
 
 import msgspec
 from litestar import Request, route
@@ -14,6 +14,7 @@ from callhouse.auth import authenticate
 from callhouse.errors import DetailGone, NotFound
 from callhouse.model import log as log_document
 from callhouse.model.account import Account
+from callhouse.model.browsing import ListedCall
 from callhouse.model.query import CallQuery
 from callhouse.reference import KNOWN, SINCE, START, End, Limit, Number, Offset
 from callhouse.render import (
@@ -35,6 +36,7 @@ from callhouse.render import (
 from callhouse.store import Store
 from callhouse.store.calls import SMALL_PAGE
 from callhouse.store.engine import Row
+from callhouse.wire import Shown
 from callhouse.wire.fuse import reference, schema
 
 ROWS_WITH_LOGS = 500
@@ -128,6 +130,19 @@ async def call(
         rendered = await asyncio.to_thread(_log_xml, found.document) if large else _log_xml(found.document)
         return whole(rendered, headers, XML)
     return whole(log_document.entries(found.document), headers, JSON)
+
+
+async def show(store: Store, account: Account, call: ListedCall) -> Shown:
+    """The log of *call*, as the route above answers it."""
+    now = store.clock()
+    found = await store.calls.log(
+        account.id,
+        call.session_id,
+        since=account.retention.calls_since(now),
+        details_since=account.retention.details_since(now),
+    )
+    body = None if found is None or found.document is None else log_document.entries(found.document)
+    return Shown(f"/api/call/{quote(call.session_id, safe='')}", account.email, "DEVELOPER_KEY", body)
 
 
 def _session_as_sent(request: Request[Any, Any, Any]) -> str:

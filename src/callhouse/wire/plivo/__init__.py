@@ -2,7 +2,7 @@
 
 from callhouse.wire import Wire
 from callhouse.wire.plivo.errors import render_error
-from callhouse.wire.plivo.routes import call, calls
+from callhouse.wire.plivo.routes import call, calls, show
 from callhouse.wire.plivo.upstream import upstream
 
 plugin = Wire(
@@ -14,4 +14,5 @@ plugin = Wire(
     handlers=[calls, call],
     render_error=render_error,
     upstream=upstream,
+    show=show,
 )

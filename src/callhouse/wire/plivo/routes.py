@@ -3,7 +3,7 @@
 import asyncio
 import uuid
 from typing import Annotated, Any
-from urllib.parse import parse_qsl, unquote_to_bytes
+from urllib.parse import parse_qsl, quote, unquote_to_bytes
 
 import msgspec
 from litestar import Request, route
@@ -13,9 +13,11 @@ from litestar.response.base import ASGIResponse
 from callhouse.auth import authenticate
 from callhouse.errors import NotAuthenticated, NotFound
 from callhouse.model.account import Account
+from callhouse.model.browsing import ListedCall
 from callhouse.render import JSON, READ, header, ignored_parameters
 from callhouse.store import Store
-from callhouse.store.calls import SMALL_PAGE
+from callhouse.store.calls import SMALL_PAGE, CallState
+from callhouse.wire import Shown
 from callhouse.wire.plivo import parameters, reference, schema
 from callhouse.wire.plivo.compression import compressed
 
@@ -62,20 +64,35 @@ async def call(
     """One call: completed, or in progress."""
     account = await _account(request, auth_id)
     store: Store = request.app.state.store
-    state = parameters.status(_parameters(request))
-    shown_since = await _shown_since(store, account, None)
-    fields = schema.FIELDS if state is None else schema.IN_PROGRESS_FIELDS
-    row = await store.calls.by_uuid(shown_since, _uuid_as_sent(request), fields, state or "completed")
-    if row is None:
+    state = parameters.status(_parameters(request)) or "completed"
+    body = await _one_call(store, account, _uuid_as_sent(request), state)
+    if body is None:
         raise NotFound
+    return await _answer(request, body, ONE_KNOWN)
+
+
+async def show(store: Store, account: Account, call: ListedCall) -> Shown:
+    """*call*, as the route above answers it."""
+    state: CallState = "completed" if call.start and call.end else "live" if call.start else "queued"
+    path = f"/v1/Account/{account.auth_id}/Call/{quote(call.call_uuid, safe='')}/"
+    path += "" if state == "completed" else f"?status={state}"
+    return Shown(path, account.auth_id, "AUTH_TOKEN", await _one_call(store, account, call.call_uuid, state))
+
+
+async def _one_call(store: Store, account: Account, call_uuid: str, state: CallState) -> bytes | None:
+    shown_since = await _shown_since(store, account, None)
+    fields = schema.FIELDS if state == "completed" else schema.IN_PROGRESS_FIELDS
+    row = await store.calls.by_uuid(shown_since, call_uuid, fields, state)
+    if row is None:
+        return None
     body: schema.ShownCall
     if state == "live":
         body = schema.live_call(row, str(uuid.uuid4()))
     elif state == "queued":
         body = schema.queued_call(row, str(uuid.uuid4()))
     else:
-        [body] = schema.completed_calls([row], auth_id, account.timezone)
-    return await _answer(request, msgspec.json.encode(body), ONE_KNOWN)
+        [body] = schema.completed_calls([row], account.auth_id, account.timezone)
+    return msgspec.json.encode(body)
 
 
 async def _account(request: Request[Any, Any, Any], auth_id: str) -> Account:

@@ -30,6 +30,19 @@ CREATE TABLE credentials (
     PRIMARY KEY (kind, name)
 ) WITHOUT ROWID;
 
+-- Who is signed in to the console, under a hash of what the cookie holds. account_id is whose calls are shown;
+-- is_operator tells that this may be changed. fingerprint is a hash of what opened it: it ends when that changes.
+CREATE TABLE sign_ins (
+    id          BLOB PRIMARY KEY,
+    account_id  INTEGER REFERENCES accounts (id),
+    is_operator INTEGER NOT NULL,
+    fingerprint BLOB NOT NULL,
+    timezone    TEXT,
+    created     INTEGER NOT NULL,
+    used        INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX sign_ins_by_use ON sign_ins (used);
+
 -- AUTOINCREMENT: the id is the log_id that clients keep, so it must never come back after a deletion.
 CREATE TABLE calls (
     id                     INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -257,6 +270,22 @@ CREATE TABLE followed_files (
     PRIMARY KEY (account_id, source, path)
 ) WITHOUT ROWID;
 
+-- What came from a source in an hour (instant / hour), and of the calls that it completed soon after their end the sum
+-- of the milliseconds until then, and the most of them.
+CREATE TABLE arrivals (
+    account_id INTEGER NOT NULL,
+    hour       INTEGER NOT NULL,
+    source     TEXT NOT NULL,
+    accepted   INTEGER NOT NULL,
+    repeated   INTEGER NOT NULL,
+    refused    INTEGER NOT NULL,
+    last       INTEGER NOT NULL,
+    calls      INTEGER NOT NULL,
+    delay      INTEGER NOT NULL,
+    longest    INTEGER NOT NULL,
+    PRIMARY KEY (account_id, hour, source)
+) WITHOUT ROWID;
+
 -- What was refused inside an accepted batch; the digest makes a repeat of it the same entry. The record is compressed
 -- (zstd); its size and the preview, its first bytes, are those before. origin is the file and line that it came from, if
 -- it came from a file.
@@ -274,6 +303,7 @@ CREATE TABLE quarantine (
 );
 CREATE UNIQUE INDEX quarantine_once ON quarantine (account_id, digest);
 CREATE INDEX quarantine_by_arrival ON quarantine (received);
+CREATE INDEX quarantine_by_account ON quarantine (account_id, id);
 
 -- The accounts at vendors that are followed. secret names the file or the variable that holds the secret, which is not
 -- kept. place is callhouse.mirror.place's document of what was had, written together with the calls; calls counts them.

@@ -1,0 +1,112 @@
+// What pages do beyond HTML and htmx. Nothing here is needed to find and read a call.
+(() => {
+  "use strict";
+  document.documentElement.classList.add("scripted");
+  const told = (text) => {
+    const place = document.getElementById("told");
+    place.textContent = text;
+    clearTimeout(told.timer);
+    told.timer = setTimeout(() => (place.textContent = ""), 2500);
+  };
+
+  // Times: the browser's zone is one of those to choose from.
+  const zones = document.querySelector("select[data-zone]");
+  if (zones) {
+    const own = Intl.DateTimeFormat().resolvedOptions().timeZone;
+    if (own && ![...zones.options].some((option) => option.value === own)) zones.add(new Option(`${own} (here)`, own));
+    zones.addEventListener("change", () => zones.form.submit());
+    const here = zones.form.querySelector("[data-here]");
+    here.value = location.pathname + location.search;
+  }
+
+  // A row is as good as its link, unless text is being marked.
+  document.addEventListener("click", (event) => {
+    const row = event.target.closest(".calls tbody tr");
+    if (row && !event.target.closest("a, button") && !String(getSelection())) row.querySelector("a").click();
+    const menu = document.querySelector(".menu[open]");
+    if (menu && (!menu.contains(event.target) || event.target.closest("a"))) menu.open = false;
+  });
+
+  // Keys: / to search, j and k from call to call.
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") document.querySelector(".menu[open]")?.removeAttribute("open");
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, textarea")) return;
+    if (event.key === "/") {
+      const search = document.querySelector("[data-search], .filter-events [type=search]");
+      if (search) {
+        event.preventDefault();
+        search.focus();
+        search.select();
+      }
+    }
+    if (event.key === "j" || event.key === "k") {
+      const links = [...document.querySelectorAll(".calls .when a")];
+      const at = links.indexOf(document.activeElement);
+      links[Math.max(0, Math.min(links.length - 1, at + (event.key === "j" ? 1 : -1)))]?.focus();
+    }
+  });
+
+  // Copying; where the clipboard is closed to pages (plain HTTP), the old way.
+  const copy = async (text) => {
+    try {
+      await navigator.clipboard.writeText(text);
+    } catch {
+      const area = document.body.appendChild(document.createElement("textarea"));
+      area.value = text;
+      area.select();
+      document.execCommand("copy");
+      area.remove();
+    }
+    told("Copied.");
+  };
+  const eventText = (row) => {
+    const values = [...row.querySelectorAll("dl div")].map((pair) => `${pair.children[0].textContent}=${pair.children[1].textContent}`);
+    const cells = [row.querySelector("time").textContent, row.querySelector(".tag").textContent, row.querySelector(".line span").textContent];
+    return [...cells, values.join(" ")].join("\t").trimEnd();
+  };
+  document.addEventListener("click", (event) => {
+    const button = event.target.closest("[data-copy], [data-copy-events], [data-copy-link]");
+    if (!button) return;
+    event.preventDefault();
+    if (button.matches("[data-copy-link]")) copy(button.href);
+    else if (button.matches("[data-copy]")) copy(button.closest(".code").querySelector("code").textContent);
+    else copy([...document.querySelectorAll(".events tbody tr")].map(eventText).join("\n"));
+  });
+
+  // A download goes on by itself; how far it has come is shown meanwhile.
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest("[data-export]");
+    if (!link) return;
+    const id = Array.from(crypto.getRandomValues(new Uint8Array(12)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+    const url = new URL(link.href);
+    url.searchParams.set("progress", id);
+    link.href = url;
+    const place = document.getElementById("download");
+    htmx.ajax("GET", `/console/export/progress?id=${id}`, { source: place, target: place, swap: "innerHTML", timeout: 0 });
+  });
+
+  // Pointing at the timeline says what was then; a click leads there.
+  const nearest = (marks, at) => marks.reduce((best, mark) => (Math.abs(mark.at - at) < Math.abs(best.at - at) ? mark : best));
+  const place = (svg, event) => ((event.clientX - svg.getBoundingClientRect().left) * 1000) / svg.clientWidth;
+  document.addEventListener("mousemove", (event) => {
+    const svg = event.target.closest?.(".ticks");
+    if (!svg) return;
+    const marks = JSON.parse(svg.dataset.marks);
+    if (!marks.length) return;
+    const mark = nearest(marks, place(svg, event));
+    document.getElementById("pointed").textContent = `${mark.offset}  ${mark.class_}  ${mark.line}`;
+  });
+  document.addEventListener("click", (event) => {
+    const svg = event.target.closest(".ticks");
+    if (!svg) return;
+    const box = svg.closest(".timeline").dataset;
+    const at = Number(box.since) + (place(svg, event) * Number(box.span)) / 1000;
+    const rows = [...document.querySelectorAll(".events tbody tr")];
+    const distance = (row) => Math.abs(Number(row.dataset.at) - at);
+    if (!rows.length) return;
+    const row = rows.reduce((best, each) => (distance(each) < distance(best) ? each : best));
+    document.querySelector(".events .pointed")?.classList.remove("pointed");
+    row.classList.add("pointed");
+    row.scrollIntoView({ block: "center" });
+  });
+})();

@@ -1,0 +1,314 @@
+"""The list of calls and the page of one call, as a browser gets them: what is asked for is shown, and nobody else's."""
+
+import csv
+import html
+import io
+import json
+import os
+import re
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from arro3.io import read_parquet
+
+from callhouse.console.columns import COLUMNS
+from callhouse.model.call import Call
+from callhouse.sources.native import read_call
+from console.visiting import Visitor
+from serving import send
+from test_security import HOSTILE, text_fields
+
+SAMPLES = Path(__file__).parents[1] / "sources" / "samples"
+NOW = int(time.time())
+EVENTS = [
+    {"timestamp": NOW - 95, "class": "prompt", "line": "Welcome to Harbor Lane", "data": {"result_variable": "choice"}},
+    {"timestamp": NOW - 90.5, "class": "event", "line": "User input: 2 (dtmf)", "data": {"result_variable": "choice"}},
+    {"timestamp": NOW - 80, "class": "error", "line": "HTTP 503 from the warehouse", "data": {"status": 503, "a": [1]}},
+]
+CALLS = [
+    {
+        "session_id": "ivr/1;a b", "call_uuid": "uuid-1", "start": NOW - 100, "answer": NOW - 96, "end": NOW - 40,
+        "src": "+1 (212) 555-0199", "dest": "8005550100", "direction": "inbound", "application_name": "Orders",
+        "hangup_source": "Caller", "hangup_original_code": "16", "hangup_original_scheme": "q850", "events": EVENTS,
+        "sip_call_id": "abc@sbc", "rate": "0.01", "amount": "0.0123", "caller_name": "Ada",
+    },
+    {
+        "session_id": "agent", "call_uuid": "uuid-2", "parent_call_uuid": "uuid-1", "start": NOW - 70, "end": NOW - 41,
+        "answer": NOW - 66, "src": "2125550199", "dest": "3001", "direction": "transfer", "sip_call_id": "abc@sbc",
+    },
+    {"session_id": "busy", "start": NOW - 500, "end": NOW - 490, "dest": "6175550150", "direction": "outbound",
+     "duration": 0, "hangup_original_code": "486", "hangup_original_scheme": "sip"},
+    {"session_id": "live", "start": NOW - 20, "src": "4155550123", "dest": "8005550100",
+     "events": [{"timestamp": NOW - 15, "class": "prompt", "line": "Please hold"}]},
+    {"session_id": "old", "start": NOW - 400 * 86400, "end": NOW - 400 * 86400 + 7, "src": "999"},
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def login(server):
+    login = server.account("calls@console.example", "--login", "calls of console")
+    send(server, login, CALLS)
+    return login
+
+
+@pytest.fixture(scope="module")
+def visitor(server, login):
+    with Visitor(server) as somebody:
+        somebody.sign_in(*login.fuse)
+        yield somebody
+
+
+ALL = ["live", "agent", "ivr%2F1%3Ba%20b", "busy", "old"]
+
+
+def test_all_calls_are_listed_the_newest_first(visitor):
+    assert visitor.sessions() == ALL
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("q=12125550199", ["agent", "ivr%2F1%3Ba%20b"]),
+        ("q=tel:800-555-0100", ["live", "ivr%2F1%3Ba%20b"]),
+        ("q=ivr/1%3Ba+b", ["ivr%2F1%3Ba%20b"]),
+        ("q=uuid-2", ["agent"]),
+        ("q=abc@sbc", ["agent", "ivr%2F1%3Ba%20b"]),
+        ("q=harbor+WELCOME", ["ivr%2F1%3Ba%20b"]),
+        ("q=live", ["live"]),
+        ("q=---", []),
+        ("q=%00", ALL),
+        ("last=1h", ALL[:4]),
+        ("last=365d&errors=without", ["live", "agent", "busy"]),
+        ("errors=with", ["ivr%2F1%3Ba%20b"]),
+        ("status=busy&status=in+progress", ["live", "busy"]),
+        ("direction=transfer", ["agent"]),
+        ("application=Orders", ["ivr%2F1%3Ba%20b"]),
+        ("cause=3010", ["busy"]),
+        ("shortest=10&longest=11", ["busy"]),
+        ("since=2020-01-01T00:00&until=2021-01-01T00:00", []),
+        ("until=99 days ago", ["old"]),
+    ],
+)
+def test_a_filter_or_a_search_finds_what_it_says(visitor, query, found):
+    query = query.replace("99 days ago", time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(NOW - 99 * 86_400)))
+    assert visitor.sessions(f"/calls?{query}") == found
+    counted = visitor.get(f"/calls/count?{query}").text
+    assert f"<b>{len(found)}</b>" in counted
+    exported = visitor.get(f"/export/ndjson?{query}").text.splitlines()
+    assert len(exported) == len(found)
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["last=3x", "direction=up", "status=lost", "cause=a", "cause=-1", "shortest=1e3", "errors=maybe", "since=yesterday",
+     "until=2020-13-01T00:00", "before=x", "after=1", f"before={'9' * 30}~x", "q=" + "x" * 501],
+)  # fmt: skip
+def test_what_is_no_filter_is_a_clear_page_and_no_failure(visitor, query):
+    refused = visitor.get(f"/calls?{query}")
+    assert refused.status_code == 400
+    assert f"Parameter {query.partition('=')[0]}" in html.unescape(refused.text)
+
+
+def test_links_lead_through_all_pages_and_back_however_many_calls_come_meanwhile(server):
+    login = server.account("pages@console.example")
+    send(server, login, [{"session_id": f"s{n:03}", "start": NOW - n // 3, "end": NOW} for n in range(130)])
+    with Visitor(server) as visitor:
+        visitor.sign_in(*login.fuse)
+
+        def link(page, rel):
+            found = re.search(rf'rel="{rel}" href="/console([^"]+)"', page)
+            return html.unescape(found[1]) if found else None
+
+        pages = [visitor.get("/calls").text]
+        while following := link(pages[-1], "next"):
+            pages.append(visitor.get(following).text)
+            send(server, login, [{"session_id": f"new{len(pages)}", "start": NOW + len(pages), "end": NOW + 9}])
+        shown = [re.findall(r'href="/console/call/(\w+)"', page) for page in pages]
+        listed = [name for page in shown for name in page]
+        assert [len(page) for page in shown] == [50, 50, 30]
+        assert listed == sorted((f"s{n:03}" for n in range(130)), key=lambda s: (int(s[1:]) // 3, [-ord(c) for c in s]))
+        back = visitor.get(link(pages[-1], "prev")).text
+        assert re.findall(r'href="/console/call/(\w+)"', back) == shown[1]
+        first = visitor.get(link(back, "prev"))
+        assert "s000" in visitor.get(first.headers.get("location", "").removeprefix("/console") or "/calls").text
+
+
+def test_a_call_is_told_in_words_with_its_deltas_its_legs_and_its_log(visitor):
+    page = html.unescape(visitor.get("/call/ivr%2F1%3Ba%20b").text)
+    for said in (
+        "rang 4 s", "talked 56 s", "1 min", "The caller hung up.", "The call ended in the normal way.", "Q.850 16",
+        "4000", "Normal Hangup", "2125550199 → 3001", "same SIP Call-ID", "Welcome to Harbor Lane", "0:09.500",
+        "HTTP 503 from the warehouse", "Ada", "abc@sbc", "0.0123", "[1]",
+    ):  # fmt: skip
+        assert said in page, said
+    steps = re.findall(r'<li class="(\w+)">.*?<span class="text">(.*?)</span>', page)
+    assert steps == [("prompt", "Welcome to Harbor Lane"), ("input", "2"), ("error", "HTTP 503 from the warehouse")]
+    assert page.count('class="lane"') == 1
+    assert page.count('class="lane own"') == 1
+    leg = html.unescape(visitor.get("/call/agent").text)
+    assert "parent" in leg
+    assert "+1 (212) 555-0199 → 8005550100" in leg
+
+
+def test_the_record_is_shown_as_each_api_shows_it_with_a_command_that_works(server, login, visitor):
+    page = html.unescape(visitor.get("/call/ivr%2F1%3Ba%20b").text)
+    secrets = {"DEVELOPER_KEY": login.developer_key, "PASSWORD": login.password, "AUTH_TOKEN": login.auth_token}
+    names = {}
+    for command in re.findall(r"<code>(curl [^<]+)</code>", page):
+        done = subprocess.run(command, shell=True, env={**os.environ, **secrets}, capture_output=True, check=True)
+        names[re.search(r"http://[^/]+/(\w+)", command)[1]] = json.loads(done.stdout)
+    assert set(names) == {"api", "ws", "v1", "console"}
+    assert names["api"][0]["event"]["line"] == "Welcome to Harbor Lane"
+    assert names["ws"]["result"]["dest"] == "8005550100"
+    assert names["v1"]["call_uuid"] == "uuid-1"
+    assert read_call(json.dumps(names["console"]).encode(), 32) == read_call(json.dumps(CALLS[0]).encode(), 32)
+
+
+def test_of_a_call_in_progress_the_apis_that_show_none_say_so(visitor):
+    page = visitor.get("/call/live").text
+    assert "Please hold" in page
+    assert page.count("This API does not show the call") == 2
+    assert "status=live" in page
+
+
+def test_events_are_filtered_by_class_and_text_and_shown_some_at_a_time(server):
+    login = server.account("events@console.example")
+    events = [
+        {
+            "timestamp": NOW - 1000 + n / 100,
+            "class": "debug" if n % 2 else "info",
+            "line": f"step {n}",
+            "data": {"n": n},
+        }
+        for n in range(1_000)
+    ]
+    send(server, login, [{"session_id": "long", "start": NOW - 1000, "end": NOW - 900, "events": events}])
+    with Visitor(server) as visitor:
+        visitor.sign_in(*login.fuse)
+
+        def shown(query):
+            page = visitor.get(f"/events/long?{query}").text
+            following = re.search(r'name="from" value="(\d+)"', page)
+            return [int(n) for n in re.findall(r"<span>step (\d+)</span>", page)], following and following[1]
+
+        assert shown("") == (list(range(200)), "200")
+        assert shown("from=900") == (list(range(900, 1_000)), None)
+        assert shown("class=debug&from=800") == (list(range(801, 1_000, 2)), None)
+        assert shown("text=STEP+99") == ([99, *range(990, 1_000)], None)
+        assert shown("class=info&class=nonsense&text=99&from=abc") == ([*range(990, 1_000, 2)][:5] and
+               [n for n in range(0, 1_000, 2) if "99" in str(n)], None)  # fmt: skip
+        assert "No event matches." in visitor.get("/events/long?text=zzz").text
+        assert "No event matches." in visitor.get("/call/long?text=zzz").text
+
+
+@pytest.mark.parametrize("path", ["/call/{}", "/events/{}", "/live/{}", "/record/{}"])
+def test_another_accounts_call_is_answered_as_one_that_does_not_exist(server, visitor, path):
+    stranger = server.account(f"stranger{path[1]}@console.example")
+    send(server, stranger, [{"session_id": "theirs", "start": NOW - 60, "end": NOW - 1, "src": "3334445555"}])
+
+    def without_token(name):
+        answer = visitor.get(path.format(name))
+        return answer.status_code, re.sub('value="[^"]*"', "", answer.text)
+
+    assert without_token("theirs") == without_token("nothere")
+    assert without_token("theirs")[0] == 404
+    assert visitor.sessions("/calls?q=3334445555") == []
+    assert "<b>0</b>" in visitor.get("/calls/count?q=theirs").text
+
+
+FORMATS = {
+    "csv": lambda content: list(csv.DictReader(io.StringIO(content.decode()))),
+    "ndjson": lambda content: [json.loads(line) for line in content.splitlines()],
+    "parquet": lambda content: read_parquet(io.BytesIO(content)).read_all().to_struct_array().to_pylist(),
+}
+
+
+@pytest.mark.parametrize("name", ["csv", "ndjson"])
+def test_an_export_holds_every_call_of_the_filter_and_what_was_sent_of_it(visitor, name):
+    answer = visitor.get(f"/export/{name}")
+    assert re.fullmatch(rf'attachment; filename="calls-\d{{8}}-\d{{6}}.{name}"', answer.headers["content-disposition"])
+    rows = FORMATS[name](answer.content)
+    assert [row["session_id"] for row in rows] == ["live", "agent", "ivr/1;a b", "busy", "old"]
+    assert rows[2]["src"] == "+1 (212) 555-0199"
+    assert float(rows[2]["amount"]) == 0.0123
+
+
+def test_a_csv_is_no_formula_to_a_spreadsheet(server):
+    login = server.account("formula@console.example")
+    hostile = ["=1+1", "@SUM(A1)", "+cmd|' /C calc'!A0", "-2+3+cmd", "\t=1", "\r=1"]
+    calls = [{"session_id": f"s{n}", "start": NOW - n, "end": NOW, "src": text} for n, text in enumerate(hostile)]
+    send(server, login, [*calls, {"session_id": "n", "start": NOW - 99, "end": NOW, "src": "+49 (30) 12/34-5"}])
+    with Visitor(server) as visitor:
+        visitor.sign_in(*login.fuse)
+        rows = FORMATS["csv"](visitor.get("/export/csv").content)
+    assert [row["src"] for row in rows] == [*(f"'{text}" for text in hostile), "+49 (30) 12/34-5"]
+
+
+def test_what_is_exported_as_ndjson_can_be_sent_to_another_account_as_it_is(server, visitor):
+    other = server.account("imported@console.example")
+    exported = visitor.get("/export/ndjson").content
+    answer = server.client.post(
+        "/ingest/calls", content=exported, headers={"Content-Type": "application/x-ndjson"}, auth=other.fuse
+    )
+    assert answer.json() == {"accepted": 5, "rejected": []}
+    with Visitor(server) as their:
+        their.sign_in(*other.fuse)
+        assert their.sessions() == ALL
+
+
+@pytest.mark.parametrize("hostile", [text for text in HOSTILE if "\x00" not in text and "\udcff" not in text])
+def test_whatever_stands_in_a_field_is_shown_as_text(server, hostile):
+    login = server.account(f"hostile{abs(hash(hostile))}@console.example")
+    fields = dict.fromkeys(text_fields(), hostile)
+    events = [
+        {
+            "timestamp": NOW - 50,
+            "class": class_,
+            "line": hostile,
+            "data": {hostile: hostile, "deep": [{hostile: hostile}]},
+        }
+        for class_ in ("prompt", "error")
+    ]
+    call = {**fields, "session_id": hostile, "start": NOW - 60, "end": NOW - 1, "events": events, hostile: hostile}
+    send(
+        server,
+        login,
+        [{name: value for name, value in call.items() if name in text_fields() or value != hostile} | call],
+    )
+    with Visitor(server) as visitor:
+        visitor.sign_in(*login.fuse)
+        [name] = visitor.sessions()
+        for path in ("/calls", f"/call/{name}", f"/events/{name}"):
+            page = visitor.get(path).text
+            assert html.escape(hostile, quote=True).replace("&#x27;", "&#39;").replace("&quot;", "&#34;") in page
+            for tag in re.findall(r"<[a-z]+[^>]*>", page):
+                assert "alert(1)>" not in tag
+                assert not re.search(r"\son\w+=", re.sub(r'"[^"]*"', "", tag)), tag
+            assert "<script>alert" not in page
+            assert "<img" not in page
+
+
+def test_real_records_of_switches_are_listed_and_each_has_a_page(server):
+    login = server.account("samples@console.example")
+    for file in sorted((SAMPLES / "kamailio").glob("*.json")):
+        server.client.post("/ingest/kamailio", content=file.read_bytes(), auth=login.fuse)
+    for file in sorted((SAMPLES / "freeswitch" / "posts").iterdir())[:20]:
+        post = json.loads(file.read_bytes())
+        headers = {"Content-Type": post["content_type"]}
+        server.client.post("/ingest/freeswitch", content=post["body"].encode(), headers=headers, auth=login.fuse)
+    with Visitor(server) as visitor:
+        visitor.sign_in(*login.fuse)
+        listed = visitor.sessions()
+        assert len(listed) > 15
+        for name in listed:
+            page = visitor.get(f"/call/{name}")
+            assert page.status_code == 200, name
+            assert "Why it ended" in page.text
+
+
+def test_fields_of_a_call_are_all_exported():
+    # What a vendor tells in other words than ours is shown by its own API alone.
+    named = {column.name for column in COLUMNS} | {"extra", "duration", "told"}
+    assert set(Call.__struct_fields__) <= named

@@ -1,0 +1,101 @@
+"""Streams of the console: they tell what changes, end with the sign-in, and keep nothing from stopping."""
+
+import time
+
+import pytest
+
+from callhouse.console import live
+from console.visiting import Visitor
+from serving import send
+
+NOW = int(time.time())
+
+
+def messages(response):
+    """The server's messages: name and data each."""
+    name, data = "message", []
+    for line in response.iter_lines():
+        if line.startswith("event: "):
+            name = line.removeprefix("event: ")
+        elif line.startswith("data: "):
+            data.append(line.removeprefix("data: "))
+        elif not line and data:
+            yield name, "\n".join(data)
+            name, data = "message", []
+
+
+@pytest.fixture
+def watched(own_server):
+    server = own_server()
+    login = server.account()
+    with Visitor(server) as visitor:
+        visitor.sign_in(*login.fuse)
+        yield server, login, visitor
+
+
+def test_a_list_tells_of_calls_that_arrive_and_marks_them_for_a_while(watched):
+    server, login, visitor = watched
+    send(server, login, [{"session_id": "first", "start": NOW - 9, "end": NOW}])
+    with visitor.client.stream("GET", "/console/calls/live?status=answered") as response:
+        assert response.headers["content-type"].startswith("text/event-stream")
+        told = messages(response)
+        _, rows = next(told)
+        assert rows.count("<tr") == 1
+        assert "arrived" not in rows
+        send(server, login, [{"session_id": "failed", "start": NOW, "end": NOW, "hangup_cause_code": 5010}])
+        send(server, login, [{"session_id": "second", "start": NOW - 5, "end": NOW}])
+        _, rows = next(told)
+        assert [name in rows for name in ("first", "second", "failed")] == [True, True, False]
+        assert rows.count('class="arrived"') == 1
+        _, rows = next(told)
+        assert "arrived" not in rows
+
+
+def test_a_calls_stream_says_when_it_is_over(watched):
+    server, login, visitor = watched
+    send(server, login, [{"session_id": "a", "start": NOW - 9}])
+    with visitor.client.stream("GET", "/console/live/a") as response:
+        told = messages(response)
+        assert "in progress" in next(told)[1]
+        send(server, login, [{"session_id": "a", "start": NOW - 9, "end": NOW}])
+        last = [name for name, _ in told]
+        assert last[-1] == "over"
+        assert last.count("over") == 1
+
+
+def test_signing_out_ends_the_streams_of_the_session(watched):
+    _, _, visitor = watched
+    with visitor.client.stream("GET", "/console/calls/live") as response:
+        told = messages(response)
+        next(told)
+        visitor.send("/sign-out", page="/calls")
+        assert list(told) == [("over", "")]
+
+
+def test_a_stopping_server_waits_for_no_stream(watched):
+    server, _, visitor = watched
+    with visitor.client.stream("GET", "/console/calls/live") as response:
+        told = messages(response)
+        next(told)
+        began = time.monotonic()
+        assert server.stop() == 0
+        assert time.monotonic() - began < 15
+        assert list(told) == []
+
+
+def test_more_streams_than_may_be_open_are_told_to_come_again(watched):
+    _, _, visitor = watched
+    streams, lines = [], []
+    try:
+        for _ in range(live.MOST_STREAMS):
+            request = visitor.client.build_request("GET", "/console/calls/live")
+            streams.append(visitor.client.send(request, stream=True))
+            lines.append(streams[-1].iter_lines())
+            next(lines[-1])
+        refused = visitor.get("/calls/live")
+        assert refused.status_code == 429
+        assert refused.headers["retry-after"] == "30"
+        assert visitor.get("/calls").status_code == 200
+    finally:
+        for stream in streams:
+            stream.close()
