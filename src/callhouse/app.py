@@ -31,7 +31,7 @@ from callhouse.ingest import routes as ingest_routes
 from callhouse.ingest.pump import Pump
 from callhouse.ingest.readers import readers
 from callhouse.mirror.service import Service, upstreams
-from callhouse.mirror.status import measure
+from callhouse.mirror.status import measure, status_of
 from callhouse.model.account import Account
 from callhouse.observability import (
     EXPIRED_ROWS,
@@ -109,6 +109,7 @@ def create_app(
     Answers without an end look now and then whether it *is_stopping*.
     """
     wires = discover(wire, Wire)
+    followed = upstreams()
     admin_token = settings.console.admin_token()
     renderers = [*((f"{api.path}/", api.render_error) for api in wires), (console.PATH, console.render_error)]
     silences = [
@@ -130,7 +131,16 @@ def create_app(
         app.state.store = store
         app.state.authenticator = Authenticator(store)
         app.state.pump = Pump(store, settings.ingest)
-        console.start(app, store, app.state.authenticator, admin_token, wires, readers(settings.sources), is_stopping)
+        console.start(
+            app,
+            store,
+            app.state.authenticator,
+            admin_token,
+            wires,
+            readers(settings.sources),
+            lambda mirror: status_of(mirror, followed[mirror.api], clock()),
+            is_stopping,
+        )
         # What may be set of an API is the section of its name.
         app.state.update({api.name: getattr(settings, api.name, None) for api in wires})
         service = Service(store, environment, settings.ingest, settings.mirror.every_ms())

@@ -17,7 +17,7 @@ from callhouse.console.columns import COLUMNS
 from callhouse.model.call import Call
 from callhouse.sources.native import read_call
 from console.visiting import Visitor
-from serving import send
+from serving import callhouse, send
 from test_security import HOSTILE, text_fields
 
 SAMPLES = Path(__file__).parents[1] / "sources" / "samples"
@@ -312,3 +312,41 @@ def test_fields_of_a_call_are_all_exported():
     # What a vendor tells in other words than ours is shown by its own API alone.
     named = {column.name for column in COLUMNS} | {"extra", "duration", "told"}
     assert set(Call.__struct_fields__) <= named
+
+
+def origin_of(visitor, session_id):
+    """What the page of a call says of where the record came from."""
+    page = visitor.get(f"/call/{session_id}")
+    assert page.status_code == 200
+    section = page.text.partition('<h2 id="origin">')[2].partition("</section>")[0]
+    return " ".join(html.unescape(re.sub("<[^>]+>", " ", section)).split())
+
+
+def test_a_call_tells_by_what_way_it_came_and_how_often_it_was_replaced(server, login, visitor):
+    call = {"session_id": "told", "start": NOW - 60, "end": NOW - 30, "dest": "1"}
+    for _ in range(2):
+        send(server, login, [call])
+        told = origin_of(visitor, "told")
+        assert re.search(r"Source /ingest/calls First received .+ Last changed not since Replaced never$", told), told
+    send(server, login, [{**call, "dest": "2"}])
+    send(
+        server,
+        login,
+        [{"session_id": "told", "events": [{"timestamp": NOW - 50, "class": "info", "line": "x"}]}],
+        "events",
+    )
+    told = origin_of(visitor, "told")
+    assert re.search(r"Last changed \w{3} \d.+ by /ingest/events Replaced 1 time what was known was told", told), told
+
+
+def test_a_call_that_was_imported_tells_the_directory_and_one_that_was_joined_its_records(server):
+    login = server.account("imported@console.example")
+    directory = SAMPLES / "asterisk" / "local-ivr"
+    for name in ("Master.csv", "cel_full.csv"):
+        callhouse("import", "asterisk", "--account", login.id, directory / name, data=server.data)
+    with Visitor(server) as somebody:
+        somebody.sign_in(*login.fuse)
+        [name, *_] = somebody.sessions()
+        told = origin_of(somebody, name)
+    assert f"Source import of a file in {directory}/, read as asterisk First received" in told
+    assert re.search(r"Replaced never Put together from \d+ records of asterisk the last at", told), told

@@ -3,6 +3,7 @@
 With CALLHOUSE_TEST_IMAGES the pictures of docs/console.md are written to the directory that it names.
 """
 
+import asyncio
 import csv
 import os
 import random
@@ -17,9 +18,14 @@ from arro3.io import read_parquet
 from playwright.sync_api import expect, sync_playwright
 
 from callhouse import console, simulation
+from callhouse.model.account import Retention
 from callhouse.sources.native import written
+from callhouse.store import open_store
+from callhouse.store.mirrors import UNKNOWN
+from callhouse.wire import Window
 from conftest import KEEP_ALL
 from live.test_docs_page import CHROMIUM
+from mirror.followed import followed
 from serving import Server, send
 
 NODE = Path(__file__).parent / "console_node"
@@ -47,7 +53,8 @@ def package():
 def server(tmp_path_factory):
     directory = tmp_path_factory.mktemp("console")
     (directory / "token").write_text("the operator's long token")
-    with Server(directory / "data", *KEEP_ALL, f"console.admin_token_file={directory / 'token'}") as running:
+    token = f"console.admin_token_file={directory / 'token'}"
+    with Server(directory / "data", *KEEP_ALL, token, "mirror.background=false") as running:
         yield running
 
 
@@ -64,9 +71,21 @@ def logins(server):
     server.client.post("/ingest/calls", json=REFUSED, auth=ours.fuse)
     for file in sorted(KAMAILIO.glob("*.json")):
         server.client.post("/ingest/kamailio", content=file.read_bytes(), auth=ours.fuse)
+    asyncio.run(add_mirrors(server.data, ours.id))
     odd = server.account("odd@console.example")
     send(server, odd, list(odd_calls()))
     return {"ours": ours, "odd": odd, "none": server.account("none@console.example")}
+
+
+async def add_mirrors(data, account_id):
+    """One that has nearly all, and one whose vendor deletes faster than it answers."""
+    store = await open_store(data, retention=Retention(), clock=lambda: NOW * 1000)
+    had = Window((NOW - 90 * 86_400) * 1000, (NOW - 100) * 1000)
+    await followed(store, "sales", "plivo", account_id, had=had)
+    losses = {NOW // 86_400 - 9: 14, NOW // 86_400 - 8: UNKNOWN}
+    late = await followed(store, "old office", "fuse", account_id, losses=losses, calls=77)
+    await store.mirrors.set_state(late.id, "active", "The vendor answered 503.")
+    await store.close()
 
 
 COMPLAINT = {
@@ -168,6 +187,13 @@ def sign_in(page, name, secret):
     expect(page.get_by_role("button", name="Sign out")).to_be_visible()
 
 
+def sign_in_as_operator(page):
+    page.get_by_text("Sign in as operator").first.click()
+    page.get_by_label("Admin token").fill("the operator's long token")
+    page.get_by_role("button", name="Sign in as operator").click()
+    expect(page.locator(".account")).to_contain_text("ops@harbor.example")
+
+
 def search(page, text):
     page.get_by_role("searchbox", name="Search").fill(text)
     page.get_by_role("button", name="Search").click()
@@ -199,6 +225,7 @@ def test_a_caller_complains_and_the_call_is_found_by_number_words_or_id_and_read
     assert page.url.endswith(f"/console/call/{quote(COMPLAINT['session_id'], safe='')}")
     expect(page.locator(".facts").first).to_contain_text("The caller hung up. The call ended in the normal way.")
     expect(page.locator(".facts").first).to_contain_text("sent as Q.850 16")
+    expect(page.locator("section", has_text="Where the record came from")).to_contain_text("/ingest/calls")
     expect(page.locator(".steps li")).to_have_count(9)
     expect(page.locator(".steps .input .text")).to_have_text(["1", "4417702"])
     page.get_by_role("link", name="2125550143 → 6175550180").click()
@@ -250,6 +277,8 @@ def test_ten_thousand_events_are_drawn_and_shown_some_at_a_time(visit):
     expect(page.locator(".events tbody tr")).to_have_count(200)
     page.get_by_role("button", name="Show more events").click()
     expect(page.locator(".events tbody tr")).to_have_count(400)
+    page.get_by_role("button", name="Copy", exact=True).first.click()
+    expect(page.locator("#told")).to_have_text("Copied the 400 events that are shown; there are more.")
     assert page.locator(".tick").count() == 5
     page.get_by_role("searchbox", name="Search the events").fill("Step 9999")
     expect(page.locator(".events tbody tr")).to_have_count(1)
@@ -376,10 +405,7 @@ def test_times_can_be_those_of_the_browser(visit):
 
 def test_an_operator_goes_from_account_to_account(visit):
     page = visit(None)
-    page.get_by_text("Sign in as operator").first.click()
-    page.get_by_label("Admin token").fill("the operator's long token")
-    page.get_by_role("button", name="Sign in as operator").click()
-    expect(page.locator(".account")).to_contain_text("ops@harbor.example")
+    sign_in_as_operator(page)
     page.locator(".account").click()
     page.get_by_role("row", name="odd@console.example").get_by_role("button").click()
     expect(page.locator(".account")).to_contain_text("odd@console.example")
@@ -426,6 +452,9 @@ def test_no_page_has_a_barrier_or_is_wider_than_its_window(visit, package, viewp
         if "calls" in path:
             expect(page.locator(".count")).to_contain_text("call")
             expect(page.locator(".count b")).to_be_visible()
+        if name == "ingest":
+            expect(page.locator(".days tbody tr").first).to_be_visible()
+            expect(page.locator("section", has_text="Mirrors").first).to_contain_text("old office")
         if name == "call":
             page.locator(".record summary").first.click()
         assert barriers(page, package) == [], name
@@ -460,6 +489,19 @@ def picture(page, name, viewport, color_scheme):
     page.screenshot(
         path=Path(IMAGES) / f"{name}-{size}-{color_scheme}.png", full_page=name != "calls", animations="disabled"
     )
+
+
+@pytest.mark.parametrize("color_scheme", ["light", "dark"])
+def test_what_only_an_operator_sees_and_what_goes_wrong_has_no_barrier_either(visit, package, color_scheme):
+    page = visit(None, color_scheme=color_scheme)
+    sign_in_as_operator(page)
+    page.goto("/console/ingest")
+    expect(page.locator("#storage table")).to_contain_text("log_words")
+    expect(page.get_by_text("The vendor answered 503.")).to_be_visible()
+    assert barriers(page, package) == []
+    asked = page.request.get("/console/call/nothing-of-that-name")
+    assert (asked.status, "Sign out" in asked.text()) == (404, True)
+    assert page.request.get("/console/calls?since=yesterday").status == 400
 
 
 def test_the_scripts_that_are_kept_are_those_of_npm(package):

@@ -132,6 +132,14 @@ def test_a_lost_page_of_logs_names_the_sessions_whose_log_it_was(data):
     assert any(f"page {page}" in finding.problem for finding in findings)
 
 
+def test_a_call_of_which_nobody_knows_where_it_came_from_is_told(data):
+    change(
+        data,
+        "PRAGMA foreign_keys = OFF; UPDATE calls SET changed_by = 99 WHERE account_id = 2 AND session_id = 's0003'",
+    )
+    assert hit(found(data), "origins") == {(2, "s0003")}
+
+
 def test_a_lost_page_of_calls_names_the_sessions_that_stood_there(data):
     page = leaves(data, "calls")[3]
     lost = names(data, ids_on(data, page, "calls", "id"))

@@ -141,4 +141,4 @@ def _simulate(sender: Connection, seed: int, calls: int, since: int, until: int)
 def _records(owner: Account, simulated: Iterator[_Sent]) -> Iterator[Record]:
     for raw, call, events in simulated:
         part = Part(session_id=call.session_id, call=call, events=events)
-        yield Record(account=owner, source="calls", raw=raw, read=part)
+        yield Record(account=owner, source="calls", raw=raw, read=part, origin="generate")

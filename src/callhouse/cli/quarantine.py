@@ -28,13 +28,10 @@ from callhouse.cli.context import (
     settings,
 )
 from callhouse.errors import CallhouseError
-from callhouse.ingest.pump import Pump
+from callhouse.ingest.pump import Pump, reader_of
 from callhouse.ingest.readers import Reader, readers
-from callhouse.mirror.runner import SOURCE
 from callhouse.mirror.service import upstreams
-from callhouse.model.account import Account
 from callhouse.settings import Settings
-from callhouse.sources import ReadRecord
 from callhouse.store import Store
 from callhouse.store.quarantine import PREVIEW_CHARACTERS, Quarantined
 
@@ -179,7 +176,7 @@ def replay(
 
 async def _replay(store: Store, pump: Pump, entry: Quarantined, known: Mapping[str, Reader], result: Replayed) -> None:
     account = await store.accounts.get(entry.account_id)
-    read = _reader(entry.source, known, account)
+    read = reader_of(entry.source, known, upstreams(), account)
     if read is None:
         result.still_refused[entry.id] = f"no source reads /ingest/{entry.source} any more"
         return
@@ -192,14 +189,6 @@ async def _replay(store: Store, pump: Pump, entry: Quarantined, known: Mapping[s
         result.accepted += 1
     else:
         result.still_refused[entry.id] = outcome.refusal
-
-
-def _reader(source: str, known: Mapping[str, Reader], account: Account) -> ReadRecord | None:
-    """What reads records of that source, which may be a mirror."""
-    if source.startswith(SOURCE):
-        upstream = upstreams().get(source.removeprefix(SOURCE))
-        return None if upstream is None else lambda record, max_depth: upstream.read(record, account, max_depth)
-    return known[source].read if source in known else None
 
 
 @app.command()

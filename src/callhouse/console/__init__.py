@@ -9,11 +9,12 @@ from litestar.params import FromPath
 from litestar.response.base import ASGIResponse
 
 from callhouse.auth import Authenticator
-from callhouse.console import account, call, calls, export, ingest, sign_in
+from callhouse.console import account, call, calls, export, ingest, mirrors, sign_in, storage
 from callhouse.console.access import PATH as PATH
 from callhouse.console.access import Access
 from callhouse.console.errors import render_error as render_error
 from callhouse.console.export import Downloads
+from callhouse.console.mirrors import StatusOf
 from callhouse.console.options import ConsoleSettings as ConsoleSettings
 from callhouse.console.views import STATIC
 from callhouse.ingest.readers import Reader
@@ -51,7 +52,9 @@ HANDLERS: list[HTTPRouteHandler] = [
     call.record,
     ingest.ingest,
     ingest.sources,
-    ingest.storage,
+    mirrors.mirrors,
+    storage.days,
+    storage.storage,
     ingest.entry,
     ingest.change,
     account.account,
@@ -69,6 +72,7 @@ def start(
     token: str | None,
     wires: list[Wire],
     readers: Mapping[str, Reader],
+    status_of_mirror: StatusOf,
     is_stopping: Callable[[], bool],
 ) -> None:
     """Let the handlers find what they need; *token* is an operator's."""
@@ -77,3 +81,4 @@ def start(
     app.state.is_stopping = is_stopping
     app.state.wires = wires
     app.state.readers = readers
+    app.state.status_of_mirror = status_of_mirror

@@ -28,6 +28,9 @@ PATH = "/console"
 COOKIE = "callhouse_console"
 MAX_FORM = 64 * 1024
 
+KNOWN_AS = "callhouse.visitor"
+"""Where in the scope of a request the Visitor is who turned out to be signed in."""
+
 _COOKIE_SEAL, _FORM_SEAL = "console cookie", "console form"
 _CREDENTIAL, _OPERATOR = "console account", "console admin"
 
@@ -76,7 +79,9 @@ class Access:
             return self._visitor(token)
         if account is not None:
             request.scope["callhouse.account"] = account.id  # type: ignore[typeddict-unknown-key]
-        return self._visitor(token, sign_in=sign_in, account=account)
+        visitor = self._visitor(token, sign_in=sign_in, account=account)
+        request.scope[KNOWN_AS] = visitor  # type: ignore[literal-required]
+        return visitor
 
     def _visitor(self, token: bytes, *, is_new: bool = False, **known: Any) -> Visitor:
         form_token = self._store.accounts.seal(_FORM_SEAL, token).hex()

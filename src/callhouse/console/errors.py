@@ -6,7 +6,7 @@ from urllib.parse import quote
 from litestar import Request, Response
 from litestar.exceptions import HTTPException
 
-from callhouse.console.access import PATH, ForgedChange, SignInNeeded, Visitor
+from callhouse.console.access import KNOWN_AS, PATH, ForgedChange, SignInNeeded, Visitor
 from callhouse.console.sign_in import redirect
 from callhouse.console.views import page
 from callhouse.errors import (
@@ -54,6 +54,7 @@ def render_error(request: Request[Any, Any, Any], error: Exception) -> Response[
         status, own = matching(error, STATUS, (500, _UNKNOWN))
         text = own or str(error)
     title = _TITLES.get(status, "That did not work")
-    shown = page(request, "error.html", _NOBODY, status=status, title=title, text=text)
+    visitor: Visitor = request.scope.get(KNOWN_AS, _NOBODY)  # type: ignore[assignment]
+    shown = page(request, "error.html", visitor, status=status, title=title, text=text)
     shown.headers.update(failure_headers(error, status, "Callhouse"))
     return shown

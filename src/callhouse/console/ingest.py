@@ -7,12 +7,12 @@ import msgspec
 from litestar import Request, Response, get, post
 from litestar.params import FromPath
 
+from callhouse.console import mirrors
 from callhouse.console.access import MAX_FORM, PATH, access
 from callhouse.console.sign_in import local, redirect
 from callhouse.console.views import HEADERS, HTML, page, render
 from callhouse.errors import BadParameter, NotFound
-from callhouse.ingest.pump import Pump
-from callhouse.ingest.readers import Reader
+from callhouse.ingest.pump import Pump, reader_of
 from callhouse.model.account import Account
 from callhouse.model.instant import HOUR
 from callhouse.store import Store
@@ -71,6 +71,7 @@ async def ingest(request: Request[Any, Any, Any]) -> Response[Any]:
         told=request.query_params.get("told", "")[:200],
         retention=account.retention,
         oldest={"call": call, "log": log},
+        mirrors=await mirrors.shown(request, visitor),
     )
 
 
@@ -109,17 +110,6 @@ def _summary(name: str, came: Sequence[Arrivals], hour: int, into: int) -> Sourc
 
 def _records(came: Arrivals) -> int:
     return came.accepted + came.repeated + came.refused
-
-
-@get("/ingest/storage", include_in_schema=False)
-async def storage(request: Request[Any, Any, Any]) -> Response[Any]:
-    """What the whole store holds, which only an operator may see; counting takes a while."""
-    visitor = await access(request).visitor(request)
-    if not visitor.is_operator:
-        raise NotFound
-    statistics = await request.app.state.store.statistics()
-    html = render("storage.html", visitor, statistics=statistics)
-    return Response(html.encode(), headers=HEADERS, media_type=HTML)
 
 
 @get("/quarantine/{entry_id:str}", include_in_schema=False)
@@ -174,13 +164,14 @@ async def _replayed(request: Request[Any, Any, Any], found: Quarantined, account
     """Whether the record was kept this time, or has left the quarantine meanwhile."""
     store: Store = request.app.state.store
     pump: Pump = request.app.state.pump
-    known: dict[str, Reader] = request.app.state.readers
+    upstreams = {api.name: api.upstream for api in request.app.state.wires if api.upstream is not None}
+    read = reader_of(found.source, request.app.state.readers, upstreams, account)
     record = await store.quarantine.record(found.id)
     if record is None:
         return True
-    if found.source not in known:
+    if read is None:
         return False
-    outcome = await pump.replay(found, record, account, known[found.source].read)
+    outcome = await pump.replay(found, record, account, read)
     return outcome.refusal is None
 
 

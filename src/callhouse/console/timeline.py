@@ -30,7 +30,7 @@ _FEWEST_LABELS = 4
 
 
 class Bar(msgspec.Struct, frozen=True):
-    """*kind* is ``ring`` or ``talk``."""
+    """*kind* is ``ring``, ``talk`` or, on a leg that a transfer made, ``transfer``."""
 
     kind: str
     left: float
@@ -118,9 +118,11 @@ def _bars(leg: ListedCall, since: int, scale: float, now: int) -> list[Bar]:
     if answer is None and leg.status == "answered":
         answer = end - leg.duration if leg.duration else leg.start
     parts = [("ring", leg.start, end if answer is None else answer)]
-    parts += [] if answer is None else [("talk", answer, end)]
+    talk = "transfer" if leg.direction == "transfer" else "talk"
+    parts += [] if answer is None else [(talk, answer, end)]
+    said = {"ring": "rang", "talk": "talked", "transfer": "talked after a transfer"}
     return [
-        Bar(kind, (low - since) * scale, max(2.0, (high - low) * scale), f"{kind} {words.spoken(high - low)}")
+        Bar(kind, (low - since) * scale, max(2.0, (high - low) * scale), f"{said[kind]} {words.spoken(high - low)}")
         for kind, low, high in parts
         if high > low
     ]

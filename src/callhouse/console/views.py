@@ -87,8 +87,15 @@ def call_path(call: ListedCall) -> str:
     return f"{PATH}/call/{quote(call.session_id, safe='')}"
 
 
+def utc_day(instant: int) -> str:
+    """A day that begins at *instant* in UTC."""
+    when = datetime.fromtimestamp(instant / SECOND, UTC)
+    return f"{when:%a} {when.day} {when:%b %Y}"
+
+
 _templates.filters.update(
     utc=utc,
+    utc_day=utc_day,
     call_path=call_path,
     quoted=lambda text: quote(text, safe=""),
     json=lambda value: msgspec.json.encode(value).decode(),

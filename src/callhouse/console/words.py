@@ -2,7 +2,9 @@
 
 from callhouse.model import hangup
 from callhouse.model.browsing import ListedCall
-from callhouse.model.instant import HOUR, MINUTE, SECOND
+from callhouse.model.instant import DAY, HOUR, MINUTE, SECOND
+from callhouse.store import SILENCE
+from callhouse.store.origins import MIRROR, Origin
 
 _WHO = {
     "caller": "The caller hung up",
@@ -111,6 +113,24 @@ def original_code(call: ListedCall) -> str | None:
     return f"{scheme} {call.hangup_original_code}".strip()
 
 
+def source(name: str) -> str:
+    """What is meant by the *name* of a source."""
+    return f"mirrors of {name.removeprefix(MIRROR)}" if name.startswith(MIRROR) else f"/ingest/{name}"
+
+
+def came(origin: Origin) -> str:
+    """By what way a record came."""
+    if origin.source.startswith(MIRROR):
+        return f"mirror {origin.place}"
+    if not origin.place:
+        return source(origin.source)
+    command = {"generate": "callhouse generate", SILENCE: "Callhouse itself, after a long silence"}.get(origin.place)
+    if command is not None:
+        return command
+    stood = origin.place if origin.place == "standard input" else f"a file in {origin.place}"
+    return f"import of {stood}, read as {origin.source}"
+
+
 def length(milliseconds: int | None) -> str:
     """``0:07``, ``12:03``, ``1:00:00``; whole seconds, and nothing where nothing is known."""
     if milliseconds is None:
@@ -126,14 +146,22 @@ def exact(milliseconds: int) -> str:
     return f"{'-' if milliseconds < 0 else ''}{length(abs(milliseconds))}.{abs(milliseconds) % SECOND:03}"
 
 
+def size(count: int) -> str:
+    """``900 bytes``, ``1.5 KiB``, ``12.0 GiB``."""
+    if count < 1024:
+        return f"{count} byte{'' if count == 1 else 's'}"
+    power = min(4, (count.bit_length() - 1) // 10)
+    return f"{count / 1024**power:,.1f} {'KMGT'[power - 1]}iB"
+
+
 def spoken(milliseconds: int) -> str:
-    """``250 ms``, ``3.5 s``, ``12 min 3 s``, ``1 h 2 min``: no more than is of interest."""
+    """``250 ms``, ``3.5 s``, ``12 min 3 s``, ``1 h 2 min``, ``3 d 4 h``: no more than is of interest."""
     if 0 < milliseconds < SECOND:
         return f"{milliseconds} ms"
     if milliseconds < 10 * SECOND and milliseconds % SECOND >= SECOND // 10:
         return f"{milliseconds // 100 / 10} s"
     parts = []
-    for unit, name in ((HOUR, "h"), (MINUTE, "min"), (SECOND, "s")):
+    for unit, name in ((DAY, "d"), (HOUR, "h"), (MINUTE, "min"), (SECOND, "s")):
         number, milliseconds = divmod(milliseconds, unit)
         if number:
             parts.append(f"{number} {name}")

@@ -1,7 +1,7 @@
 """Records in, outcomes out: the way from a source's reader to the store, over HTTP or from the quarantine."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -14,7 +14,9 @@ from callhouse.model.record import Outcome, Record
 from callhouse.observability import EXPIRED_EVENTS, INGESTED, QUEUE_DEPTH
 from callhouse.sources import ReadRecord, is_json
 from callhouse.store import Store
+from callhouse.store.origins import MIRROR
 from callhouse.store.quarantine import Quarantined
+from callhouse.wire import Upstream
 
 LARGE = 64 * 1024
 """A body above this many bytes is taken apart in another thread."""
@@ -84,8 +86,19 @@ class Pump:
 
     async def replay(self, entry: Quarantined, raw: bytes, account: Account, read: ReadRecord) -> Outcome:
         """Try the *raw* record of a quarantine's entry again under today's limits and retention."""
-        record = Record(account=account, source=entry.source, raw=raw, read=read_record(raw, read, self._limits))
+        found = read_record(raw, read, self._limits)
+        record = Record(account=account, source=entry.source, raw=raw, read=found, origin=entry.origin)
         return await self._store.replay(record, entry.id)
+
+
+def reader_of(
+    source: str, known: Mapping[str, Reader], upstreams: Mapping[str, Upstream], account: Account
+) -> ReadRecord | None:
+    """What reads records of *source* for *account*: that of a route, or of a mirror of one of *upstreams*."""
+    if source.startswith(MIRROR):
+        upstream = upstreams.get(source.removeprefix(MIRROR))
+        return None if upstream is None else lambda record, max_depth: upstream.read(record, account, max_depth)
+    return known[source].read if source in known else None
 
 
 def _reply(route: str, outcomes: Sequence[Outcome]) -> Reply:

@@ -30,6 +30,7 @@ from callhouse.model.record import Outcome, Part, Record
 from callhouse.observability import INGESTED, log
 from callhouse.store import Store
 from callhouse.store.mirrors import UNKNOWN, Advance, Mirror
+from callhouse.store.origins import MIRROR
 from callhouse.wire import Found, Upstream, Window
 
 UNDER_WAY = 4
@@ -38,9 +39,6 @@ UNDER_WAY = 4
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 300.0
 JITTER = 2.0
-
-SOURCE = "mirror:"
-"""Begins the name of the source of what mirrors take in."""
 
 
 class Runner:
@@ -211,7 +209,8 @@ class Runner:
             part = self._upstream.read(raw, self._account, self._limits.max_depth)
         except RecordError as error:
             part = str(error)
-        return Record(account=self._account, source=SOURCE + self.mirror.api, raw=raw, read=part)
+        source = MIRROR + self.mirror.api
+        return Record(account=self._account, source=source, raw=raw, read=part, origin=self.mirror.name)
 
     async def _store_window(
         self,
@@ -241,7 +240,7 @@ class Runner:
             outcomes = await self._store.load_mirrored(records, advance)
             self.place = place
             self.calls += len(records)
-        _count(SOURCE + self.mirror.api, outcomes)
+        _count(MIRROR + self.mirror.api, outcomes)
 
     def _lost(self, records: Sequence[Record], outcomes: Sequence[Outcome], read: int) -> Mapping[int, int]:
         """How many calls came, by day, whose log the vendor deleted while it was followed."""

@@ -129,6 +129,17 @@ def unsaid(known: Call, said: Call) -> Call | None:
     return Call(**{**left, "session_id": known.session_id}) if left else None
 
 
+def contradicts(known: Call, told: Call) -> bool:
+    """Whether *told* lacks something that was *known* of the call, or has something else in its place."""
+    for field in FIELDS:
+        value = getattr(known, field)
+        if value is None or value == (other := getattr(told, field)):
+            continue
+        if field not in {"extra", "told"} or other is None or not value.items() <= other.items():
+            return True
+    return False
+
+
 def check_storable(call: Call) -> None:
     """Raise RecordError when the store cannot hold what stands in *call*."""
     if not 0 < len(call.session_id) <= MAX_ID:

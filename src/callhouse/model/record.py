@@ -46,7 +46,8 @@ class Fragment(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class Record(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One record as it was sent by *account* to *source*, and what came of reading it, or why nothing did.
 
-    *origin* says where it stands if it came from a file: ``path:line``.
+    *origin* says where it stands if it came from a file: ``path:line``. Of one that came in another way than over HTTP
+    it is the name of what brought it: a mirror, or a command.
     """
 
     account: Account

@@ -7,9 +7,10 @@ from pathlib import Path
 import msgspec
 
 from callhouse.model.account import Account, Retention
+from callhouse.model.instant import DAY
 from callhouse.model.record import Fragment, Outcome, Record
 from callhouse.observability import BATCH_SIZE
-from callhouse.store import backup, concurrency, expiry, fragments, imports, logs, mirrors
+from callhouse.store import backup, concurrency, expiry, fragments, imports, kept, logs, mirrors
 from callhouse.store.accounts import Accounts
 from callhouse.store.arrivals import ArrivalLog
 from callhouse.store.batcher import Batcher
@@ -19,6 +20,7 @@ from callhouse.store.calls import Calls
 from callhouse.store.engine import Engine, Progress, Reader, Row, Transaction
 from callhouse.store.figures import FigureReader
 from callhouse.store.imports import Imports, Place
+from callhouse.store.kept import KeptDay
 from callhouse.store.logs import LogCodec
 from callhouse.store.mirrors import Advance, Mirrors
 from callhouse.store.quarantine import Quarantine
@@ -32,6 +34,9 @@ MAX_WAITING_RECORDS = 20_000
 
 LEAST_FREE = 64 * 1024 * 1024
 """Bytes free on the disk below which the store is nearly full: as many as a body may have."""
+
+SILENCE = "silence"
+"""The origin of a row that closes a call of which nothing came any more."""
 
 _PROBE = """
 INSERT INTO meta (name, value) VALUES ('probe', :now) ON CONFLICT (name) DO UPDATE SET value = excluded.value
@@ -155,6 +160,7 @@ class Store:
                     source=source,
                     raw=closing.content,
                     read=msgspec.structs.replace(closing, group=name),
+                    origin=SILENCE,
                 )
                 for account_id, name in found
                 if account_id in accounts
@@ -233,6 +239,15 @@ class Store:
 
         counted = await self._engine.read(work)
         return msgspec.structs.replace(counted, bytes=await self._engine.size(), free=await self._engine.free())
+
+    async def sizes(self) -> dict[str, int]:
+        """Bytes of each table with its indexes, measured now. Raises TookTooLong where there are too many."""
+        return await self._engine.sizes()
+
+    async def days(self, account_id: int, days: int) -> list[KeptDay]:
+        """What is kept of each of the last *days* of which something is, the latest first."""
+        first = self.clock() // DAY - days + 1
+        return await self._engine.read(lambda reader: kept.by_day(reader, account_id, first))
 
     async def backup(self, target: Path, on_progress: Progress, *, force: bool) -> Path:
         """Write a snapshot to *target* as callhouse.store.backup says, while others read and write."""

@@ -24,7 +24,7 @@ from callhouse.model.browsing import (
     WholeCall,
 )
 from callhouse.model.instant import DAY, MAX_SECONDS, SECOND
-from callhouse.store import call_rows, rollups
+from callhouse.store import call_rows, kinds, rollups
 from callhouse.store.conditions import DIRECTION, TALK
 from callhouse.store.engine import Engine, Reader, Row
 from callhouse.store.log_writer import account_word
@@ -46,17 +46,13 @@ MAX_NOT_BEGUN = 10_000
 MOST_LEGS = 200
 """Legs of a call, and calls of one Call-ID, that are shown."""
 
-_ANSWERED = """
-(answered IS NOT NULL OR duration > 0
- OR (duration IS NULL AND ended > started AND coalesce(cause_code, 4000) BETWEEN 4000 AND 4999))
-"""
 STATUS = f"""
-CASE WHEN started IS NULL OR ended IS NULL THEN 'in progress' WHEN {_ANSWERED} THEN 'answered'
+CASE WHEN started IS NULL OR ended IS NULL THEN 'in progress' WHEN {kinds.ANSWERED} THEN 'answered'
 WHEN cause_code IN ({", ".join(map(str, BUSY_CAUSES))}) THEN 'busy'
 WHEN coalesce(cause_code, 0) IN ({", ".join(map(str, UNANSWERED_CAUSES))}) OR cause_code BETWEEN 4000 AND 4999
 THEN 'unanswered' ELSE 'failed' END
 """
-"""What became of a call. One that lasted was answered where the sender says nothing of an answer and no other cause."""
+"""What became of a call; it was answered if the totals count it as that."""
 
 _HAS_ERRORS = """
 (calls.started IS NOT NULL AND calls.started >= :errors_since AND EXISTS (

@@ -23,7 +23,9 @@ COLUMNS = {
 # Parameters are named as the fields of Call, columns as COLUMNS says.
 _DERIVED = (
     "src_key", "src_head", "dest_key", "dest_head", "kind", "talk", "last_step", "cause_code", "event_count", "arrived",
+    "origin_id", "changed", "changed_by", "replaced",
 )  # fmt: skip
+_UNCHANGED = {"session_id", "arrived", "origin_id", "replaced"}
 _WRITTEN = {**COLUMNS, **{field: field for field in _DERIVED}}
 _KEPT = ("id", "event_count", *Counted._fields)
 KNOWN = f"""
@@ -34,9 +36,9 @@ INSERT = f"""
 INSERT INTO calls (account_id, {", ".join(_WRITTEN.values())})
 VALUES (:account_id, {", ".join(f":{field}" for field in _WRITTEN)}) RETURNING id
 """  # noqa: S608
-_CHANGED = [f"{column} = :{field}" for field, column in _WRITTEN.items() if field not in {"session_id", "arrived"}]
+_CHANGED = [f"{column} = :{field}" for field, column in _WRITTEN.items() if field not in _UNCHANGED]
 UPDATE = f"""
-UPDATE calls SET {", ".join(_CHANGED)}
+UPDATE calls SET {", ".join(_CHANGED)}, replaced = replaced + :replaced
 WHERE account_id = :account_id AND id = :id
 """  # noqa: S608
 DROP = "DELETE FROM calls WHERE account_id = :account_id AND id = :id"

@@ -10,12 +10,13 @@ from callhouse.model import log as log_document
 from callhouse.model.call import Call
 from callhouse.model.event import Event
 from callhouse.model.query import CallQuery, Page
-from callhouse.store import by_end, filtered, rollups
+from callhouse.store import by_end, filtered, origins, rollups
 from callhouse.store.call_rows import COLUMNS, call_of
 from callhouse.store.conditions import DIRECTION, conditions
 from callhouse.store.engine import Engine, Reader, Row
 from callhouse.store.log_writer import WAITING, account_word
 from callhouse.store.logs import LogCodec
+from callhouse.store.origins import Provenance
 from callhouse.store.rollups import COMPLETE, INCOMPLETE
 
 SMALL_PAGE = 100
@@ -101,12 +102,15 @@ class FoundLog(msgspec.Struct, frozen=True):
 
 
 class StoredCall(msgspec.Struct, frozen=True):
-    """A call as it was sent; its *events*, None when it has no log that is still shown; when it first *arrived*."""
+    """A call as it was sent; its *events*, None when it has no log that is still shown; when it first *arrived*, and
+    where it came from.
+    """
 
     id: int
     arrived: int
     call: Call
     events: list[Event] | None
+    provenance: Provenance
 
 
 class FoundCall(msgspec.Struct, frozen=True):
@@ -259,12 +263,13 @@ class Calls:
                 return None
             call_id, arrived, *values = found[0]
             call = call_of(account_id, values)
+            provenance = origins.of_call(reader, account_id, call_id, session_id)
             if not call.is_complete:
                 waiting = (_decode_event(event) for (event,) in reader.rows(WAITING, asked))
-                return StoredCall(call_id, arrived, call, log_document.in_order(waiting))
+                return StoredCall(call_id, arrived, call, log_document.in_order(waiting), provenance)
             logs = reader.rows(_LOGS, {**asked, "id": call_id})
             events = log_document.unpack(self._codec.decompress(reader, *logs[0])) if logs else None
-            return StoredCall(call_id, arrived, call, events)
+            return StoredCall(call_id, arrived, call, events, provenance)
 
         return await self._engine.read(work)
 

@@ -33,6 +33,11 @@ SELECT id, account_id, session_id, started, ended, event_count, extra, {totals.C
 WHERE id BETWEEN :first AND :last ORDER BY id LIMIT :limit
 """  # noqa: S608
 _NAMES = "SELECT account_id, session_id, id FROM calls ORDER BY account_id, session_id"
+_OF_NO_ORIGIN = """
+SELECT account_id, session_id FROM calls
+WHERE origin_id NOT IN (SELECT id FROM origins) OR changed_by NOT IN (SELECT id FROM origins)
+ORDER BY account_id, session_id
+"""
 _COUNTS = "SELECT account_id, width, bucket, calls FROM {table}"
 _TOTALS = "SELECT account_id, topic, width, name, bucket, calls, talk, billed FROM totals"
 _NUMBERS = "SELECT account_id, number FROM counted_numbers"
@@ -155,11 +160,21 @@ class Check:
             self._checked["calls"] += len(rows)
             self._count(rows)
             self._logs(first, last, {row[0]: row for row in rows})
+        self._origins()
         whose = self._lost_calls(unreadable) if unreadable else set()
         if whose is not None:
             self._rollups(whose)
             self._totals(whose)
             self._peaks(whose)
+
+    def _origins(self) -> None:
+        try:
+            rows = self._inspection.rows(_OF_NO_ORIGIN, {})
+        except StoreDamaged:
+            # That was told when the file was looked through.
+            return
+        for account_id, session_id in rows:
+            self._find("origins", "where the call came from is not known", account=account_id, session_id=session_id)
 
     def _lost_calls(self, call_ids: set[int]) -> set[int] | None:
         """Tell of the calls that cannot be read; the accounts whose they are, or None when that cannot be read either.

@@ -93,6 +93,10 @@ class Engine(Protocol):
         """Bytes on disk."""
         ...
 
+    async def sizes(self) -> dict[str, int]:
+        """Bytes of each table with its indexes; takes longer the more there are. Raises TookTooLong as read does."""
+        ...
+
     async def free(self) -> int | None:
         """Bytes by which it can still grow; None when the database alone knows."""
         ...

@@ -47,7 +47,7 @@ def digests_in(column: bytes) -> set[bytes]:
 class Group:
     """The rows of one group: those in the store, and those of a batch that are *new*, by their digests.
 
-    *said* is what the rows in the store say, *says* what all of them do.
+    *said* is what the rows in the store say, *says* what all of them do, *origin* the last record of a new one.
     """
 
     def __init__(self, account: Account, name: str, source: str, join: Join) -> None:
@@ -58,6 +58,7 @@ class Group:
         self.said: list[Part] = []
         self.says: list[Part] = []
         self.new: dict[bytes, bytes] = {}
+        self.origin: Record | None = None
         self._join = join
         self._known: set[bytes] = set()
         self._told: set[bytes] = set()
@@ -68,11 +69,12 @@ class Group:
         self._known = digests_in(digests)
         self._rows = None if document is None else zstandard.decompress(document).split(b"\n")
 
-    def add(self, content: bytes) -> bytes:
-        """Take in a row, new or not; its digest."""
+    def add(self, record: Record, content: bytes) -> bytes:
+        """Take in the row of *record*, new or not; its digest."""
         digest = digest_of(content)
         if digest not in self._known:
             self.new.setdefault(digest, content)
+            self.origin = record
         return digest
 
     @property
@@ -143,7 +145,9 @@ def gather(
     for account_id, name, source, digests, document in tx.each(_KNOWN, keys) if groups else []:
         groups[account_id, name, source].load(digests, document)
     places = [
-        (group, group.add(record.read.content)) if group is not None and isinstance(record.read, Fragment) else None
+        (group, group.add(record, read.content))
+        if group is not None and isinstance(read := record.read, Fragment)
+        else None
         for record, group in zip(records, group_of, strict=True)
     ]
     changed = [group for group in groups.values() if group.new]

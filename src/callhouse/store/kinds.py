@@ -28,6 +28,9 @@ _SOURCE_PLACES = {source: place for place, source in enumerate(_SOURCES)}
 _VERIFICATION_PLACES = {verification: place for place, verification in enumerate(_VERIFICATIONS)}
 
 _ANSWERED = 4
+ANSWERED = f"(kind & {_ANSWERED}) > 0"
+"""The condition that a call was answered."""
+
 _DIRECTION_OF = "(kind & 3)"
 _SOURCE_OF = "((kind >> 3) & 15)"
 _VERIFICATION_OF = "((kind >> 7) & 7)"

@@ -7,6 +7,7 @@ from typing import Any
 from callhouse.model import log as log_document
 from callhouse.model.call import Call
 from callhouse.model.event import Event
+from callhouse.model.record import Record
 from callhouse.store.totals import Counted
 
 
@@ -20,11 +21,15 @@ class Session:
         "changed",
         "counted",
         "errors",
+        "first_origin",
         "identities",
         "last_step",
         "late_errors",
         "log",
+        "loses_events",
+        "origin",
         "parts",
+        "replaced",
         "row_id",
         "session_id",
         "size_at_most",
@@ -70,6 +75,12 @@ class Session:
         # Sizes by identity; known only once errors have come that no log counts.
         self.late_errors: dict[bytes, int] | None = None
         self.changed = False
+        # The records that told of the call first and last, and how many told otherwise what was known of it.
+        self.first_origin: Record | None = None
+        self.origin: Record | None = None
+        self.replaced = 0
+        # Whether the record at hand takes events out of the log.
+        self.loses_events = False
 
     def copy(self) -> "Session":
         """The same again, which what happens to the one leaves as it is."""
@@ -81,6 +92,17 @@ class Session:
         other.unsaid, other.unsaid_errors = {*self.unsaid}, {*self.unsaid_errors}
         other.identities = None if self.identities is None else {*self.identities}
         return other
+
+    def restore(self, other: "Session") -> None:
+        """Be again what *other*, a copy, is."""
+        for name in Session.__slots__:
+            setattr(self, name, getattr(other, name))
+
+    def came_from(self, record: Record | None) -> None:
+        """Note that *record* told something of the call."""
+        if self.first_origin is None and self.call is not None:
+            self.first_origin = record
+        self.origin = record
 
     @property
     def was_complete(self) -> bool:

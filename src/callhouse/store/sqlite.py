@@ -32,6 +32,13 @@ LOOP_BUSY_MS = 1_000
 LOOP_STEPS = 200_000
 """Steps of SQLite's machine, some milliseconds of them, after which a read on the event loop is made elsewhere."""
 
+# Goes through all pages. What FTS5 keeps in tables of its own, and what SQLite does, counts for what it is kept for.
+_SIZES = """
+SELECT CASE WHEN pages.name LIKE 'log_words%' THEN 'log_words' ELSE coalesce(tbl_name, 'sqlite_schema') END AS owner,
+sum(pgsize) FROM dbstat AS pages LEFT JOIN sqlite_schema ON sqlite_schema.name = pages.name
+WHERE aggregate = TRUE GROUP BY owner
+"""
+
 _UNREADABLE = {apsw.SQLITE_IOERR_READ, apsw.SQLITE_IOERR_SHORT_READ, apsw.SQLITE_IOERR_CORRUPTFS}
 
 # synchronous=FULL: a commit is on disk before it returns. Checkpoints are rarer than SQLite's default of 1,000 pages
@@ -180,6 +187,9 @@ class SQLite:
     async def size(self) -> int:
         files = (self.path, self.path.with_name(FILE_NAME + "-wal"))
         return sum(f.stat().st_size for f in files if f.exists())
+
+    async def sizes(self) -> dict[str, int]:
+        return await self.read(lambda reader: dict(reader.rows(_SIZES, {})))
 
     async def free(self) -> int | None:
         try:

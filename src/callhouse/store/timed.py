@@ -42,6 +42,9 @@ class TimedEngine:
     async def size(self) -> int:
         return await self._engine.size()
 
+    async def sizes(self) -> dict[str, int]:
+        return await self._engine.sizes()
+
     async def free(self) -> int | None:
         return await self._engine.free()
 

@@ -14,7 +14,7 @@ from callhouse.model.call import Call
 from callhouse.model.event import Event
 from callhouse.model.instant import format_duration
 from callhouse.model.record import Outcome, Part, Record
-from callhouse.store import arrivals, call_errors, call_rows, fragments, quarantine, totals
+from callhouse.store import arrivals, call_errors, call_rows, fragments, origins, quarantine, totals
 from callhouse.store.engine import Transaction
 from callhouse.store.fragments import Group
 from callhouse.store.log_writer import LogWriter
@@ -87,11 +87,22 @@ class BatchWriter:
     def _applied(self, record: Record) -> tuple[Session | None, Outcome]:
         if not isinstance(record.read, Part):
             return None, Outcome(refusal=str(record.read))
-        session = self._sessions[record.account.id, record.read.session_id]
+        part = record.read
+        session = self._sessions[record.account.id, part.session_id]
+        before = session.call
+        known = session.copy() if part.replaces_log and before is not None else None
         try:
-            return session, Outcome(expired_events=self._apply(session, record.account, record.read, len(record.raw)))
+            expired = self._apply(session, record.account, part, len(record.raw))
         except RecordError as error:
+            if known is not None:
+                session.restore(known)
             return None, Outcome(refusal=str(error))
+        if part.events or session.call != before:
+            session.came_from(record)
+        if before is not None and session.call is not None:
+            session.replaced += session.loses_events or calls.contradicts(before, session.call)
+            session.loses_events = False
+        return session, Outcome(expired_events=expired)
 
     def _load(self, records: Sequence[Record], groups: Sequence[Group]) -> None:
         names = [(r.account.id, r.read.session_id) for r in records if isinstance(r.read, Part)]
@@ -121,6 +132,9 @@ class BatchWriter:
         except RecordError as error:
             self._sessions.update(before)
             group.refuse(str(error))
+        else:
+            for session in sessions.values():
+                session.came_from(group.origin)
         group.expired_events = max(0, expired)
 
     def _unsay(self, session: Session, account: Account, part: Part) -> int:
@@ -171,7 +185,9 @@ class BatchWriter:
     def _forget(self, session: Session, events: Sequence[Event], errors: Sequence[Event]) -> None:
         """Let *events* and *errors*, where there are any, take the place of those of *session*."""
         if events:
-            session.unsaid.update(log_document.identities(self._logs.known(session)))
+            known = log_document.identities(self._logs.known(session))
+            session.loses_events = not {*known} <= {*log_document.identities(events)}
+            session.unsaid.update(known)
             session.parts.clear()
             session.identities = None
         if events or errors:
@@ -215,15 +231,28 @@ class BatchWriter:
             if session.call is not None and (session.call != session.stored or session.log is not None):
                 session.changed = True
                 (updated if session.row_id else inserted).append(session)
-        rows = {session: _row(session) for session in (*inserted, *updated)}
+        rows = self._rows([*inserted, *updated])
         self._tx.each(call_rows.UPDATE, ({**rows[s], "id": s.row_id} for s in updated))
-        ids = self._tx.each(call_rows.INSERT, ({**rows[s], "arrived": self._now} for s in inserted))
+        ids = self._tx.each(call_rows.INSERT, (rows[s] for s in inserted))
         for session, (row_id,) in zip(inserted, ids, strict=True):
             session.row_id = row_id
         self._logs.put([s for s in (*inserted, *updated) if s.log is not None])
         self._logs.move(updated)
         call_errors.put(self._tx, sessions)
         self._count([(s, call_rows.counted_of(row) if s.is_complete else None) for s, row in rows.items()])
+
+    def _rows(self, sessions: Sequence[Session]) -> dict[Session, dict[str, Any]]:
+        """The columns of the calls of *sessions*; of those that are known already the first origin is not written."""
+        known = origins.Ids(self._tx)
+        rows = {}
+        for session in sessions:
+            rows[session] = row = _row(session)
+            row["arrived"] = row["changed"] = self._now
+            row["origin_id"] = row["changed_by"] = known.of(session.origin)
+            if session.first_origin is not session.origin:
+                row["origin_id"] = known.of(session.first_origin)
+            row["replaced"] = session.replaced
+        return rows
 
     def _count(self, sessions: Sequence[tuple[Session, Counted | None]]) -> None:
         """Change the totals by what is counted of *sessions* now and no longer what was."""

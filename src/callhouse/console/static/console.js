@@ -47,7 +47,7 @@
   });
 
   // Copying; where the clipboard is closed to pages (plain HTTP), the old way.
-  const copy = async (text) => {
+  const copy = async (text, message = "Copied.") => {
     try {
       await navigator.clipboard.writeText(text);
     } catch {
@@ -57,7 +57,7 @@
       document.execCommand("copy");
       area.remove();
     }
-    told("Copied.");
+    told(message);
   };
   const eventText = (row) => {
     const values = [...row.querySelectorAll("dl div")].map((pair) => `${pair.children[0].textContent}=${pair.children[1].textContent}`);
@@ -70,7 +70,11 @@
     event.preventDefault();
     if (button.matches("[data-copy-link]")) copy(button.href);
     else if (button.matches("[data-copy]")) copy(button.closest(".code").querySelector("code").textContent);
-    else copy([...document.querySelectorAll(".events tbody tr")].map(eventText).join("\n"));
+    else {
+      const rows = [...document.querySelectorAll(".events tbody tr")];
+      const more = document.querySelector("form.following");
+      copy(rows.map(eventText).join("\n"), more ? `Copied the ${rows.length} events that are shown; there are more.` : "Copied.");
+    }
   });
 
   // A download goes on by itself; how far it has come is shown meanwhile.

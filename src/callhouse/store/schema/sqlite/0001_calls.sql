@@ -43,6 +43,18 @@ CREATE TABLE sign_ins (
 ) WITHOUT ROWID;
 CREATE INDEX sign_ins_by_use ON sign_ins (used);
 
+-- By what way calls came: the source that their records were sent to and, if not over HTTP, the place that these stood
+-- in: the directory of a file, the name of a mirror or of a command.
+CREATE TABLE origins (
+    id         INTEGER PRIMARY KEY AUTOINCREMENT,
+    account_id INTEGER NOT NULL REFERENCES accounts (id),
+    source     TEXT NOT NULL,
+    place      TEXT NOT NULL
+);
+CREATE UNIQUE INDEX origins_once ON origins (account_id, source, place);
+
+-- arrived is when the call was first told of, by origin_id; changed when it was last, its log included once it is over, by
+-- changed_by; replaced how often something that was known of it was told otherwise.
 -- AUTOINCREMENT: the id is the log_id that clients keep, so it must never come back after a deletion.
 CREATE TABLE calls (
     id                     INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -62,6 +74,10 @@ CREATE TABLE calls (
     last_step              TEXT,
     event_count            INTEGER NOT NULL,
     arrived                INTEGER NOT NULL,
+    origin_id              INTEGER NOT NULL,
+    changed                INTEGER NOT NULL,
+    changed_by             INTEGER NOT NULL,
+    replaced               INTEGER NOT NULL,
     answered               INTEGER,
     duration               INTEGER,
     billed_duration        INTEGER,
@@ -287,8 +303,8 @@ CREATE TABLE arrivals (
 ) WITHOUT ROWID;
 
 -- What was refused inside an accepted batch; the digest makes a repeat of it the same entry. The record is compressed
--- (zstd); its size and the preview, its first bytes, are those before. origin is the file and line that it came from, if
--- it came from a file.
+-- (zstd); its size and the preview, its first bytes, are those before. origin is the file and line that it came from, or
+-- the name of the mirror; empty if it was sent.
 CREATE TABLE quarantine (
     id         INTEGER PRIMARY KEY AUTOINCREMENT,
     account_id INTEGER NOT NULL REFERENCES accounts (id),
