@@ -19,7 +19,8 @@ CallhouseError
 ├── RecordError                 one record that cannot be kept, with the reason
 ├── MirrorError                 a mirror that cannot be made, found or run
 │   ├── VendorUnavailable       the vendor does not answer as it should; later it may
-│   │   └── VendorHasNone       the vendor has nothing under that path
+│   │   ├── VendorHasNone       the vendor has nothing under that path
+│   │   └── AnswerTooLong       its answer is longer than any that is taken
 │   ├── SecretUnavailable       the file or variable does not hold the secret that it is to hold
 │   └── VendorRefusal           the vendor takes the credentials for wrong
 ├── FileUnreadable              a file that cannot be imported, or not to its end
@@ -130,6 +131,10 @@ class VendorUnavailable(MirrorError):
 
 class VendorHasNone(VendorUnavailable):
     """The vendor has nothing under the path that was asked for."""
+
+
+class AnswerTooLong(VendorUnavailable):
+    """The vendor's answer is longer than any that is taken; one about less may do."""
 
 
 class SecretUnavailable(MirrorError):

@@ -4,6 +4,7 @@ import asyncio
 from contextlib import AsyncExitStack, asynccontextmanager
 
 import httpx
+from aiohttp import web
 
 from callhouse.app import create_app
 from callhouse.ingest.limits import IngestLimits
@@ -37,23 +38,44 @@ async def answering(data, clock, retention=FOREVER):
         await running
 
 
+@asynccontextmanager
+async def served(transport):
+    """The address of a server that answers as the httpx *transport* does."""
+
+    async def answer(request):
+        asked = httpx.Request(request.method, f"http://vendor.test{request.raw_path}", headers=request.headers)
+        told = await transport.handle_async_request(asked)
+        headers = {name: value for name, value in told.headers.items() if name not in {"content-length", "date"}}
+        return web.Response(status=told.status_code, body=await told.aread(), headers=headers)
+
+    runner = web.ServerRunner(web.Server(answer))
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, "127.0.0.1", 0)
+        await site.start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
 class Stand:
     """``vendor`` and ``here`` are clients of the two, ``logins`` their accounts; ``store`` is the one here."""
 
-    def __init__(self, vendor, here, store, logins, transport, clock):
+    def __init__(self, vendor, here, store, logins, url, clock):
         self.vendor = vendor
         self.here = here
         self.store = store
         self.logins = logins
         self.clock = clock
-        self._service = Service(store, {"SECRET": ""}, IngestLimits(), MINUTE, transport=transport)
+        self.url = url
+        self._service = Service(store, {"SECRET": ""}, IngestLimits(), MINUTE)
 
     async def follow(self, api, **changes):
         """Add a mirror of the vendor's account."""
         there, here = self.logins
         user, secret = getattr(there, api)
         self._service.environment = {"SECRET": secret}
-        return await self.store.mirrors.add(mirror(api, user, here.id, self.clock(), **changes))
+        return await self.store.mirrors.add(mirror(api, user, here.id, self.clock(), **{"url": self.url, **changes}))
 
     async def once(self, name="followed"):
         """Have all that is to be had now."""
@@ -78,7 +100,7 @@ def mirror(api, user, account_id, now, **changes):
     upstream = upstreams()[api]
     return Mirror(
         **{
-            "id": 0, "name": "followed", "api": api, "account_id": account_id, "url": "http://vendor.test",
+            "id": 0, "name": "followed", "api": api, "account_id": account_id,
             "user": user, "secret": "variable:SECRET", "since": now - upstream.keeps, "overlap": 24 * 60 * MINUTE,
             "rate": 100_000, "created": now, "state": "active", "trouble": "", "succeeded": None, "calls": 0,
             "speed": 0.0, "place": "[]", "owner": None, "owned_until": 0, **changes,
@@ -107,6 +129,7 @@ def standing(tmp_path, clock, work, *, retention=FOREVER, zones=("UTC", "UTC"), 
             store = await open_store(directories[1], retention=Retention(details=None, sessions=None, plivo=None),
                                      clock=clock)  # fmt: skip
             stack.push_async_callback(store.close)
-            return await work(Stand(vendor, here, store, logins, transport or vendor._transport, clock))
+            url = await stack.enter_async_context(served(transport or vendor._transport))
+            return await work(Stand(vendor, here, store, logins, url, clock))
 
     return asyncio.run(run())

@@ -137,7 +137,12 @@ def add(
         raise typer.BadParameter("name a file or a variable that holds the secret.", param_hint="--secret-file")
     if not name.isprintable() or not name.strip() or len(name) > 100:
         raise typer.BadParameter("1 to 100 printable characters expected.", param_hint="--name")
+    if ":" in user or not user.isprintable() or not user.strip():
+        raise typer.BadParameter("printable characters without a colon expected.", param_hint="--user")
     began = now()
+    first = began - upstream.keeps if since is None else int(since.replace(tzinfo=UTC).timestamp()) * SECOND
+    if first > began:
+        raise typer.BadParameter("a day that has begun expected.", param_hint="--since")
     new = Mirror(
         id=0,
         name=name,
@@ -146,7 +151,7 @@ def add(
         url=_url(url or upstream.url),
         user=user,
         secret=f"variable:{secret_variable}" if secret_file is None else f"file:{secret_file.absolute()}",
-        since=began - upstream.keeps if since is None else int(since.replace(tzinfo=UTC).timestamp()) * SECOND,
+        since=first,
         overlap=_overlap(overlap, upstream),
         rate=rate or upstream.rate,
         created=began,
@@ -195,7 +200,15 @@ def _url(url: str) -> str:
         is_address = parts.scheme in {"https", "http"} and parts.hostname and (parts.port is None or parts.port > 0)
     except ValueError:
         is_address = False
-    if not is_address or "@" in url or "?" in url or "#" in url or not url.isprintable():
+    if (
+        not is_address
+        or "@" in url
+        or "?" in url
+        or "#" in url
+        or not url.isascii()
+        or not url.isprintable()
+        or " " in url
+    ):
         raise typer.BadParameter("https://HOST or http://HOST expected, without credentials.", param_hint="--url")
     return url.rstrip("/")
 

@@ -4,13 +4,15 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Any
 
-import httpx
 import stamina
 
 from callhouse.errors import (
+    AnswerTooLong,
     Busy,
     MirrorError,
     RecordError,
@@ -33,12 +35,24 @@ from callhouse.store.mirrors import UNKNOWN, Advance, Mirror
 from callhouse.store.origins import MIRROR
 from callhouse.wire import Found, Upstream, Window
 
-UNDER_WAY = 4
-"""Windows that are asked for at once."""
+UNDER_WAY = 8
+"""Windows that are asked for, or wait to be stored, at once."""
 
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 300.0
 JITTER = 2.0
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """The *records* that a *window* held when it was *read*; *losses* tells from their outcomes what of which day, and
+    of how many calls, was lost.
+    """
+
+    window: Window
+    read: int
+    records: Sequence[Record]
+    losses: Callable[[Sequence[Outcome]], Sequence[tuple[int, int]]]
 
 
 class Runner:
@@ -59,7 +73,6 @@ class Runner:
         environment: Mapping[str, str],
         limits: IngestLimits,
         every: int,
-        transport: httpx.AsyncBaseTransport | None = None,
         on_progress: Callable[["Runner"], None] = lambda _: None,
     ) -> None:
         self.mirror = mirror
@@ -73,12 +86,14 @@ class Runner:
         self._environment = environment
         self._limits = limits
         self._every = every
-        self._transport = transport
         self._on_progress = on_progress
         self._work = Work(upstream, mirror.since, mirror.overlap, every)
         self._busy: list[Window] = []
+        self._failed: dict[Window, VendorUnavailable] = {}
+        self._failures = 0
         self._changed = asyncio.Condition()
         self._storing = asyncio.Lock()
+        self._waiting: list[Reading] = []
         self._horizon = 0
         self._began = 0
         self._calls_before = 0
@@ -117,6 +132,8 @@ class Runner:
         self._began = self._store.clock()
         self._calls_before = self.calls
         self._horizon = floor(self._began)
+        self._failed.clear()
+        self._failures = 0
         await self._note_what_is_gone()
         async with self.vendor() as vendor:
             workers = [asyncio.create_task(self._ask(vendor, follow=follow)) for _ in range(UNDER_WAY)]
@@ -124,12 +141,14 @@ class Runner:
                 await asyncio.gather(*workers)
             finally:
                 await _ended(workers)
+        for error in self._failed.values():
+            raise error
         self.trouble = ""
         await self._store.mirrors.succeed(self.mirror.id, self._owner)
 
     def vendor(self) -> Vendor:
         """The vendor of this mirror. Raises SecretUnavailable."""
-        return vendor_of(self.mirror, self._environment, transport=self._transport, on_failure=self._note)
+        return vendor_of(self.mirror, self._environment, on_failure=self._note)
 
     def _note(self, trouble: str) -> None:
         self.trouble = trouble
@@ -162,19 +181,36 @@ class Runner:
         for gap in gone:
             log.error("mirror.lost", mirror=self.mirror.name, since=gap.since, until=gap.until)
             days = range(gap.since // DAY, -(-gap.until // DAY))
-            await self._store_window(gap, self._began, [], partial(_unknown, days))
+            await self._store_window(Reading(gap, self._began, [], partial(_unknown, days)))
 
     async def _ask(self, vendor: Vendor, *, follow: bool) -> None:
-        """Ask for one window after the other until nothing is left to ask for."""
+        """Ask for one window after the other until nothing is left to ask for.
+
+        A window that cannot be had keeps no other one waiting; a vendor that gives none at all is left alone.
+        """
         while (window := await self._next(follow=follow)) is not None:
             try:
-                read = self._store.clock()
-                found = await self._upstream.fetch(vendor, self.mirror.user, window, self._work.at_most(window))
-                await self._take(window, read, found)
+                await self._have(vendor, window)
+                self._failures = 0
+            except VendorUnavailable as error:
+                self._failed[window] = error
+                self._failures += 1
+                if self._failures >= UNDER_WAY:
+                    raise
             finally:
                 async with self._changed:
                     self._busy.remove(window)
                     self._changed.notify_all()
+
+    async def _have(self, vendor: Vendor, window: Window) -> None:
+        read = self._store.clock()
+        try:
+            found = await self._upstream.fetch(vendor, self.mirror.user, window, self._work.at_most(window))
+        except AnswerTooLong:
+            if window.until - window.since <= NARROWEST:
+                raise
+            found = Found(1, None)
+        await self._take(window, read, found)
 
     async def _next(self, *, follow: bool) -> Window | None:
         """The next window, which is busy then; None when there is no more, also of those that others are busy with."""
@@ -183,7 +219,7 @@ class Runner:
                 now = self._store.clock()
                 if follow and now - self._horizon >= self._every:
                     self._horizon = floor(now)
-                window = self._work.next(self.place, self._busy, now, self._horizon)
+                window = self._work.next(self.place, [*self._busy, *self._failed], now, self._horizon)
                 if window is not None:
                     self._busy.append(window)
                     return window
@@ -199,7 +235,7 @@ class Runner:
             return
         raws = found.records
         records = await asyncio.to_thread(lambda: [self._record(raw) for raw in raws])
-        await self._store_window(window, read, records, lambda outcomes: self._lost(records, outcomes, read))
+        await self._store_window(Reading(window, read, records, partial(self._lost, records, read)))
         self.trouble = ""
         self._on_progress(self)
 
@@ -212,37 +248,48 @@ class Runner:
         source = MIRROR + self.mirror.api
         return Record(account=self._account, source=source, raw=raw, read=part, origin=self.mirror.name)
 
-    async def _store_window(
-        self,
-        window: Window,
-        read: int,
-        records: Sequence[Record],
-        losses: Callable[[Sequence[Outcome]], Mapping[int, int]],
-    ) -> None:
-        """Keep *records* and that *window* was read, together."""
-        async with self._storing:
-            place = self.place.cover(window, read, self.mirror.overlap)
-            now = self._store.clock()
+    async def _store_window(self, reading: "Reading") -> None:
+        """Keep *reading*, together with all that wait for the store by then."""
+        self._waiting.append(reading)
+        try:
+            async with self._storing:
+                if reading in self._waiting:
+                    await self._store_waiting()
+        finally:
+            # What was not kept is to be read again.
+            if reading in self._waiting:
+                self._waiting.remove(reading)
 
-            def advance(outcomes: Sequence[Outcome]) -> Advance:
-                calls = self.calls + len(records) - self._calls_before
-                return Advance(
-                    mirror_id=self.mirror.id,
-                    owner=self._owner,
-                    owned_until=now + lease.SECONDS * SECOND,
-                    now=now,
-                    place=places.written(place),
-                    calls=len(records),
-                    speed=calls * SECOND / max(now - self._began, SECOND),
-                    losses=losses(outcomes),
-                )
+    async def _store_waiting(self) -> None:
+        """Keep the records of all readings that wait, and that their windows were read, in one transaction."""
+        readings = list(self._waiting)
+        place = self.place
+        for reading in readings:
+            place = place.cover(reading.window, reading.read, self.mirror.overlap)
+        records = [record for reading in readings for record in reading.records]
+        now = self._store.clock()
 
-            outcomes = await self._store.load_mirrored(records, advance)
-            self.place = place
-            self.calls += len(records)
+        def advance(outcomes: Sequence[Outcome]) -> Advance:
+            calls = self.calls + len(records) - self._calls_before
+            left = iter(outcomes)
+            return Advance(
+                mirror_id=self.mirror.id,
+                owner=self._owner,
+                owned_until=now + lease.SECONDS * SECOND,
+                now=now,
+                place=places.written(place),
+                calls=len(records),
+                speed=calls * SECOND / max(now - self._began, SECOND),
+                losses=[lost for each in readings for lost in each.losses(list(islice(left, len(each.records))))],
+            )
+
+        outcomes = await self._store.load_mirrored(records, advance)
+        self.place = place
+        self.calls += len(records)
+        self._waiting = [each for each in self._waiting if each not in readings]
         _count(MIRROR + self.mirror.api, outcomes)
 
-    def _lost(self, records: Sequence[Record], outcomes: Sequence[Outcome], read: int) -> Mapping[int, int]:
+    def _lost(self, records: Sequence[Record], read: int, outcomes: Sequence[Outcome]) -> Sequence[tuple[int, int]]:
         """How many calls came, by day, whose log the vendor deleted while it was followed."""
         keeps = self._upstream.keeps_log
         lost: Counter[int] = Counter()
@@ -255,23 +302,22 @@ class Runner:
                     lost[call.start // DAY] += 1
         for day, calls in lost.items():
             log.error("mirror.lost", mirror=self.mirror.name, since=day * DAY, calls=calls)
-        return lost
+        return list(lost.items())
 
 
 def vendor_of(
     mirror: Mirror,
     environment: Mapping[str, str],
     *,
-    transport: httpx.AsyncBaseTransport | None = None,
     on_failure: Callable[[str], None] = lambda _: None,
 ) -> Vendor:
     """The vendor of *mirror*. Raises SecretUnavailable."""
     credentials = mirror.user, secret.read(mirror.secret, environment)
-    return Vendor(mirror.name, mirror.url, credentials, mirror.rate, transport=transport, on_failure=on_failure)
+    return Vendor(mirror.name, mirror.url, credentials, mirror.rate, on_failure=on_failure)
 
 
-def _unknown(days: range, _: Sequence[Outcome]) -> Mapping[int, int]:
-    return dict.fromkeys(days, UNKNOWN)
+def _unknown(days: range, _: Sequence[Outcome]) -> Sequence[tuple[int, int]]:
+    return [(day, UNKNOWN) for day in days]
 
 
 def _count(source: str, outcomes: Sequence[Outcome]) -> None:

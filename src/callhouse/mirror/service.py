@@ -4,8 +4,6 @@ import asyncio
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
-import httpx
-
 from callhouse import wire
 from callhouse.discovery import discover
 from callhouse.errors import MirrorError, StoreUnavailable, VendorRefusal
@@ -35,7 +33,6 @@ class Service:
     environment: Mapping[str, str]
     limits: IngestLimits
     every: int
-    transport: httpx.AsyncBaseTransport | None = None
     on_progress: Callable[[Runner], None] = lambda _: None
     owner: str = field(default_factory=lease.new_owner)
     _tasks: dict[int, "asyncio.Task[None]"] = field(default_factory=dict)
@@ -129,6 +126,5 @@ class Service:
             environment=self.environment,
             limits=self.limits,
             every=self.every,
-            transport=self.transport,
             on_progress=self.on_progress,
         )

@@ -5,14 +5,17 @@ import email.utils
 import time
 from collections.abc import Callable, Mapping
 from typing import Self, TypeVar
+from urllib.parse import urlencode, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
-import httpx
+import aiohttp
 import msgspec
 import stamina
 import stamina.instrumentation
+from yarl import URL
 
 from callhouse import __version__
-from callhouse.errors import VendorHasNone, VendorRefusal, VendorUnavailable
+from callhouse.errors import AnswerTooLong, VendorHasNone, VendorRefusal, VendorUnavailable
 from callhouse.observability import MIRROR_REQUESTS, log
 
 T = TypeVar("T")
@@ -26,10 +29,11 @@ JITTER = 0.4
 LONGEST_WISH = 3_600.0
 """For longer than this no vendor is left alone, whatever it asks for; in seconds."""
 
-MAX_ANSWER = 512 * 1024 * 1024
+MAX_ANSWER = 128 * 1024 * 1024
 """Bytes of an answer at most, uncompressed."""
 
-TIMEOUT = httpx.Timeout(60, connect=10)
+TIMEOUT = aiohttp.ClientTimeout(total=600, sock_connect=10, sock_read=60)
+"""Seconds for an answer: in all, until there is a connection, and between two parts of it."""
 
 # What a retry is goes into our own log, under our own names.
 stamina.instrumentation.set_on_retry_hooks(())
@@ -45,39 +49,33 @@ class Vendor:
         credentials: tuple[str, str],
         rate: float,
         *,
-        transport: httpx.AsyncBaseTransport | None = None,
         on_failure: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._name = name
         self._on_failure = on_failure
         self._every = 1 / rate
         self._next = 0.0
+        self._turns = asyncio.Lock()
         self._url = url
-        self._auth = httpx.BasicAuth(*credentials)
-        self._transport = transport
-        self._trust = httpx.create_ssl_context() if url.startswith("https:") else False
-        # One for each request that is under way: a client that holds several connections looks at all of them several
-        # times a request, which took two thirds of a mirror's time.
-        self._idle: list[httpx.AsyncClient] = []
+        self._headers = {
+            "Accept": "application/json",
+            "Authorization": aiohttp.encode_basic_auth(*credentials, encoding="utf-8"),
+            "User-Agent": f"callhouse/{__version__}",
+        }
 
     async def __aenter__(self) -> Self:
+        self._client = aiohttp.ClientSession(
+            headers=self._headers,
+            timeout=TIMEOUT,
+            # How many requests are under way, whoever asks decides.
+            connector=aiohttp.TCPConnector(limit=0),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            proxy=_proxy(self._url),
+        )
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for client in self._idle:
-            await client.aclose()
-
-    def _new_client(self) -> httpx.AsyncClient:
-        # A redirect could lead the credentials elsewhere.
-        return httpx.AsyncClient(
-            base_url=self._url,
-            auth=self._auth,
-            headers={"Accept": "application/json", "User-Agent": f"callhouse/{__version__}"},
-            timeout=TIMEOUT,
-            transport=self._transport,
-            verify=self._trust,
-            follow_redirects=False,
-        )
+        await self._client.close()
 
     async def __call__(self, kind: type[T], path: str, parameters: Mapping[str, str | int] | None = None) -> T:
         async for attempt in stamina.retry_context(
@@ -105,44 +103,51 @@ class Vendor:
 
     async def _asked(self, kind: type[T], path: str, parameters: Mapping[str, str | int] | None) -> T:
         await self._turn()
-        client = self._idle.pop() if self._idle else self._new_client()
+        query = f"?{urlencode(parameters)}" if parameters else ""
         try:
-            async with client.stream("GET", path, params=parameters) as answer:
-                MIRROR_REQUESTS.labels(self._name, str(answer.status_code)).inc()
-                if answer.status_code != 200:
+            # A redirect could lead the credentials elsewhere.
+            async with self._client.get(
+                URL(f"{self._url}{path}{query}", encoded=True), allow_redirects=False
+            ) as answer:
+                MIRROR_REQUESTS.labels(self._name, str(answer.status)).inc()
+                if answer.status != 200:
                     raise _failure(answer)
                 body = await _body(answer)
-        except httpx.HTTPError as error:
+        except (aiohttp.ClientError, TimeoutError) as error:
             MIRROR_REQUESTS.labels(self._name, "none").inc()
             raise VendorUnavailable(f"The vendor does not answer: {_reason(error)}.") from error
-        finally:
-            self._idle.append(client)
         try:
             return msgspec.json.decode(body, type=kind)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             raise VendorUnavailable(f"The vendor's answer is cut off or of another kind: {error}.") from None
 
     async def _turn(self) -> None:
-        """Wait until a request may be made."""
-        now = asyncio.get_running_loop().time()
-        at = max(self._next, now)
-        self._next = at + self._every
-        if at > now:
-            await asyncio.sleep(at - now)
+        """Wait until a request may be made: in turn, so that none are made at once after the process was held up."""
+        clock = asyncio.get_running_loop().time
+        async with self._turns:
+            while (pause := self._next - clock()) > 0:  # noqa: ASYNC110 — the vendor may put it off meanwhile
+                await asyncio.sleep(pause)
+            self._next = clock() + self._every
 
 
-async def _body(answer: httpx.Response) -> bytes:
+def _proxy(url: str) -> str | None:
+    """The proxy that the environment names for *url*, looked up once: the library would do so for every request."""
+    parts = urlsplit(url)
+    return None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
+
+
+async def _body(answer: aiohttp.ClientResponse) -> bytes:
     parts, size = [], 0
-    async for part in answer.aiter_bytes():
+    async for part in answer.content.iter_any():
         parts.append(part)
         size += len(part)
         if size > MAX_ANSWER:
-            raise VendorUnavailable(f"The vendor's answer has more than {MAX_ANSWER} bytes.", is_worth_repeating=False)
+            raise AnswerTooLong(f"The vendor's answer has more than {MAX_ANSWER} bytes.", is_worth_repeating=False)
     return b"".join(parts)
 
 
-def _failure(answer: httpx.Response) -> VendorUnavailable | VendorRefusal:
-    status = answer.status_code
+def _failure(answer: aiohttp.ClientResponse) -> VendorUnavailable | VendorRefusal:
+    status = answer.status
     if status in {401, 403}:
         return VendorRefusal(f"The vendor refuses the credentials (status {status}).")
     if status == 404:
@@ -153,7 +158,7 @@ def _failure(answer: httpx.Response) -> VendorUnavailable | VendorRefusal:
     return VendorUnavailable(f"The vendor answers with status {status}.", is_worth_repeating=is_passing)
 
 
-def _wish(answer: httpx.Response) -> float | None:
+def _wish(answer: aiohttp.ClientResponse) -> float | None:
     """For how many seconds the vendor wants to be left alone, as it says."""
     said = answer.headers.get("retry-after", "").strip()
     if said.isascii() and said.isdigit() and len(said) < 10:
@@ -165,11 +170,13 @@ def _wish(answer: httpx.Response) -> float | None:
     return min(max(0.0, until - time.time()), LONGEST_WISH)
 
 
-def _reason(error: httpx.HTTPError) -> str:
+def _reason(error: Exception) -> str:
     """What happened, without the address and what else might stand in the library's own words."""
     kinds = {
-        httpx.TimeoutException: "it takes too long",
-        httpx.ConnectError: "no connection can be made",
-        httpx.DecodingError: "what it compressed cannot be read",
+        TimeoutError: "it takes too long",
+        aiohttp.ClientSSLError: "its certificate is not trusted, or no secure connection can be made",
+        aiohttp.ClientConnectorError: "no connection can be made",
+        aiohttp.ClientPayloadError: "what it sends is cut off or cannot be unpacked",
+        aiohttp.ClientResponseError: "what it sends is no HTTP",
     }
     return next((text for kind, text in kinds.items() if isinstance(error, kind)), "the connection broke off")

@@ -16,7 +16,8 @@ FULL = 70
 """How full of calls a window should be, in percent of what can be had at once."""
 
 NARROWEST = SECOND
-EVERYTHING = 2**53
+EVERYTHING = 1_000_000
+"""More calls than that begin or end in no second."""
 
 
 def floor(now: int) -> int:

@@ -2,6 +2,7 @@
 
 import uuid
 from decimal import Decimal
+from operator import attrgetter
 from typing import Any, Literal, get_args
 
 import msgspec
@@ -81,6 +82,7 @@ class Call(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 FIELDS = Call.__struct_fields__
+_values = attrgetter(*FIELDS)
 
 _UUID_NAMESPACE = uuid.UUID("15126ba6-e710-4f3e-8df5-e597d6dae380")
 
@@ -144,11 +146,11 @@ def check_storable(call: Call) -> None:
     """Raise RecordError when the store cannot hold what stands in *call*."""
     if not 0 < len(call.session_id) <= MAX_ID:
         raise RecordError(f"session_id must have 1 to {MAX_ID} characters")
-    for field in FIELDS:
-        value = getattr(call, field)
-        if isinstance(value, str) and "\0" in value:
-            raise RecordError(f"{field} holds a NUL character")
-        if isinstance(value, int) and not -MAX_INTEGER <= value < MAX_INTEGER:
+    for field, value in zip(FIELDS, _values(call), strict=True):
+        if isinstance(value, str):
+            if "\0" in value:
+                raise RecordError(f"{field} holds a NUL character")
+        elif isinstance(value, int) and not -MAX_INTEGER <= value < MAX_INTEGER:
             raise RecordError(f"{field} is out of range")
 
 

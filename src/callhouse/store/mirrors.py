@@ -1,6 +1,6 @@
 """The accounts at vendors that are followed, and how far."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import msgspec
@@ -86,7 +86,9 @@ class Mirror(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Advance(msgspec.Struct, frozen=True, kw_only=True):
-    """What a batch of a mirror brings: the *place* reached with it, how many *calls*, and what was lost, by day."""
+    """What a batch of a mirror brings: the *place* reached with it, how many *calls*, and of how many what was lost, by
+    day.
+    """
 
     mirror_id: int
     owner: str
@@ -95,7 +97,7 @@ class Advance(msgspec.Struct, frozen=True, kw_only=True):
     place: str
     calls: int
     speed: float
-    losses: Mapping[int, int]
+    losses: Sequence[tuple[int, int]]
 
 
 class Mirrors:
@@ -180,7 +182,7 @@ def advance(tx: Transaction, step: Advance) -> None:
     }
     if not tx.each(_ADVANCE, [row]):
         raise MirrorError("Another process follows this mirror now.")
-    tx.each(_LOSE, ({"id": step.mirror_id, "day": day, "calls": calls} for day, calls in step.losses.items()))
+    tx.each(_LOSE, ({"id": step.mirror_id, "day": day, "calls": calls} for day, calls in step.losses))
 
 
 def _mirror(row: Row) -> Mirror:

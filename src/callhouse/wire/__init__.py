@@ -51,17 +51,15 @@ async def read_list(page: Callable[[int], Awaitable[Page]], at_most: int, name: 
 
     It is one list only if all pages tell the same total, and no two records have the same *name*.
     """
-    first = await page(0)
-    found = list(first.records)
-    if first.total > at_most:
-        return Found(first.total, None)
-    while len(found) < first.total:
-        total, records = await page(len(found))
-        if total != first.total or not records:
-            return Found(first.total, None)
+    total, records = await page(0)
+    found, names = list(records), set(map(name, records))
+    while len(found) < total <= at_most and records and len(names) == len(found):
+        told, records = await page(len(found))
+        if told != total:
+            break
         found += records
-    is_whole = len(set(map(name, found))) == first.total
-    return Found(first.total, found if is_whole else None)
+        names.update(map(name, records))
+    return Found(total, found if len(names) == len(found) == total <= at_most else None)
 
 
 @dataclass(frozen=True)

@@ -98,11 +98,25 @@ async def fetch(ask: Ask, _user: str, window: Window, at_most: int) -> Found:
     total = max(len(sessions or ()), len(listed or ()))
     if sessions is None or listed is None or errors is None:
         return Found(max(total, await count(ask, _user, window)), None)
-    logs: list[ToldLog | None] = []
-    for first in range(0, len(listed), LOGS_UNDER_WAY):
-        some = listed[first : first + LOGS_UNDER_WAY]
-        logs += await asyncio.gather(*(_log(ask, each.log_id) for each in some))
-    return Found(total, _records(sessions, list(zip(listed, logs, strict=True)), errors))
+    return Found(total, _records(sessions, await _logged(ask, listed), errors))
+
+
+async def _logged(ask: Ask, listed: Sequence[ToldListed]) -> list[tuple[ToldListed, ToldLog | None]]:
+    """Each of the *listed* with its log, some of which are asked for at once."""
+    logs: list[ToldLog | None] = [None] * len(listed)
+    left = iter(range(len(listed)))
+
+    async def work() -> None:
+        for number in left:
+            logs[number] = await _log(ask, listed[number].log_id)
+
+    tasks = [asyncio.create_task(work()) for _ in range(LOGS_UNDER_WAY)]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+    return list(zip(listed, logs, strict=True))
 
 
 async def count(ask: Ask, _user: str, window: Window) -> int:

@@ -163,13 +163,14 @@ def _told_otherwise(shown: dict[str, Any], call: Call, account: Account) -> dict
 
 def _row(call: Call) -> Row:
     """*call* as the store gives it to the schema."""
-    derived = {
+    values = {
+        **msgspec.structs.asdict(call),
         "direction": call.direction or "inbound",
         "cause_code": hangup.cause_code(call),
         "amount": None if call.amount is None else str(call.amount),
         "rate": None if call.rate is None else str(call.rate),
     }
-    return tuple(derived[field] if field in derived else getattr(call, field) for field in schema.FIELDS)
+    return tuple(map(values.__getitem__, schema.FIELDS))
 
 
 def _instant(name: str, written: str, zone: tzinfo) -> int:
