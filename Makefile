@@ -23,13 +23,16 @@ check: $(INSTALLED)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-bench: $(INSTALLED)
+bench: $(INSTALLED) debian-packages
 	$(BIN)/python benchmarks/fuse_reads.py
 	$(BIN)/python benchmarks/dev_reads.py
 	$(BIN)/python benchmarks/plivo_reads.py
 	$(BIN)/python benchmarks/filter_reads.py
+	$(BIN)/python benchmarks/busy_reads.py
+	$(BIN)/python benchmarks/ingest.py
 	$(BIN)/python benchmarks/sources.py
 	$(BIN)/python benchmarks/mirror.py
+	$(BIN)/python benchmarks/alternatives.py
 
 faults: $(INSTALLED)
 	$(BIN)/python tests/faults/kill_rounds.py --rounds 100

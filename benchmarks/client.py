@@ -23,7 +23,9 @@ def request_bytes(url: str, authorization: str, accept: str = "*/*") -> bytes:
 
 
 class Connection:
-    """One kept-alive connection to the server of *url*."""
+    """One kept-alive connection to the server of *url*; *first_byte* is when the last answer began, as perf_counter."""
+
+    first_byte = 0.0
 
     def __init__(self, url: str) -> None:
         parts = urlsplit(url)
@@ -34,6 +36,7 @@ class Connection:
         """Send *request* and read the answer to its last byte; how many bytes it had. Raises unless it is a 200."""
         self._socket.sendall(request)
         first = self._socket.recv(1 << 20)
+        self.first_byte = time.perf_counter()
         while (head_end := first.find(b"\r\n\r\n")) < 0:
             first += self._more()
         if not first.startswith(_OK):

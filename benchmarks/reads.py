@@ -20,7 +20,7 @@ from client import Connection, request_bytes, requests_per_second
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from stand import DAYS, KEEP_ALL, Stand, server, stand
+from stand import DAYS, KEEP_ALL, Running, Stand, forget_peak, peak, resident, server, stand
 
 CONNECTIONS = 32
 LOAD_SECONDS = 5.0
@@ -59,7 +59,8 @@ class Benchmark:
     """What is measured: *cases* gives the questions, of which the first is asked under load too, to a store of *calls*.
 
     They are spread over *days*. *api* names the credentials. *aims* turns the p50 in ms of each case and the requests a
-    second into aims: each in words, what was measured, and the most that meets it. *keep* is what the store retains.
+    second into aims: each in words, what was measured, and the most that meets it; *more_aims* does so with all that
+    was found. *keep* is what the store retains.
     """
 
     api: str
@@ -68,27 +69,35 @@ class Benchmark:
     aims: Callable[[dict[str, dict[str, float]], dict[str, float]], list[tuple[str, float, float]]]
     keep: tuple[str, ...] = KEEP_ALL
     days: int = DAYS
+    more_aims: Callable[[dict], list[tuple[str, float, float]]] = lambda _: []
 
 
-def save_answers(asked: Iterable[Case], url: str, logins: Logins, directory: Path) -> dict[str, int]:
-    """Put the server's answer to each case into its file in *directory*; the bytes of each."""
-    sizes = {}
+def save_answers(
+    asked: Iterable[Case], running: Running, logins: Logins, directory: Path
+) -> tuple[dict[str, int], dict[str, int]]:
+    """Put the server's answer to each case into its file in *directory*; the bytes of each, and by how many bytes of
+    memory the server had grown at most meanwhile.
+    """
+    sizes, grown = {}, {}
     for case in asked:
         if case.path is None:
             continue
         headers = {"Accept": case.accept, "Authorization": logins(case)}
-        answer = httpx.get(url + case.path, headers=headers, timeout=60).raise_for_status()
+        forget_peak(running.process_id)
+        before = resident(running.process_id)
+        answer = httpx.get(running.url + case.path, headers=headers, timeout=600).raise_for_status()
+        grown[case.name] = max(0, peak(running.process_id) - before)
         (directory / case.file).write_bytes(answer.content)
         sizes[case.name] = len(answer.content)
-    return sizes
+    return sizes, grown
 
 
 def latencies(asked: list[Case], url: str, logins: Logins) -> dict[str, dict[str, float]]:
-    """The p50 in ms of each case in each of the ways of HOW, over one connection.
+    """The p50 in ms of each case in each of the ways of HOW, and of the server's first byte, over one connection.
 
     All take turns, so that whatever else the machine does hits all alike; large answers have turns of their own.
     """
-    taken: dict[str, dict[str, list[float]]] = {case.name: {how: [] for how in HOW} for case in asked}
+    taken: dict[str, dict[str, list[float]]] = {case.name: {how: [] for how in (*HOW, "first byte")} for case in asked}
     with closing(Connection(url)) as connection:
         for rounds in sorted({case.rounds for case in asked}, reverse=True):
             group = [case for case in asked if case.rounds == rounds]
@@ -101,6 +110,8 @@ def latencies(asked: list[Case], url: str, logins: Logins) -> dict[str, dict[str
                     step()
                     if turn >= warm_up:
                         taken[name][how].append(time.perf_counter() - began)
+                        if how == "server":
+                            taken[name]["first byte"].append(connection.first_byte - began)
     return {
         name: {how: statistics.median(times) * 1000 for how, times in ways.items() if times}
         for name, ways in taken.items()
@@ -162,11 +173,11 @@ def measure(on: Stand, benchmark: Benchmark) -> dict:
 
     with tempfile.TemporaryDirectory() as temporary:
         answers = Path(temporary)
-        with server(on.data, answers, benchmark.keep) as url:
-            sizes = save_answers(asked, url, logins, answers)
-        with server(on.data, answers, benchmark.keep) as url:
-            p50 = latencies(asked, url, logins)
-            rate = rates(asked[0], url, logins(asked[0]))
+        with server(on.data, answers, benchmark.keep) as running:
+            sizes, grown = save_answers(asked, running, logins, answers)
+        with server(on.data, answers, benchmark.keep) as running:
+            p50 = latencies(asked, running.url, logins)
+            rate = rates(asked[0], running.url, logins(asked[0]))
     return {
         "calls": on.calls,
         "days": on.days,
@@ -175,6 +186,7 @@ def measure(on: Stand, benchmark: Benchmark) -> dict:
         "bytes_on_disk": on.bytes,
         "python": platform.python_version(),
         "bytes": sizes,
+        "grown_by": grown,
         "p50_ms": p50,
         "requests_per_second": rate,
     }
@@ -196,7 +208,7 @@ def main(benchmark: Benchmark) -> None:
             load = os.getloadavg()[0]
             out.print(f"{on.calls:,} calls, {on.bytes:,} bytes on disk; load average {load:.1f}.", highlight=False)
             found = {"load_average": load, **measure(on, benchmark)}
-        report(found, benchmark.aims(found["p50_ms"], found["requests_per_second"]))
+        report(found, [*benchmark.aims(found["p50_ms"], found["requests_per_second"]), *benchmark.more_aims(found)])
         if given.json:
             given.json.write_text(json.dumps(found, indent=2) + "\n")
     except KeyboardInterrupt:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import apsw
@@ -23,7 +25,7 @@ sys.path.append(str(HERE.parent / "tests"))
 from callhouse.app import now  # noqa: E402
 from callhouse.model.account import Retention  # noqa: E402
 from callhouse.store import open_store  # noqa: E402
-from callhouse.store.sqlite import _PRAGMAS, FILE_NAME, SQLiteTransaction  # noqa: E402
+from callhouse.store.sqlite import _PRAGMAS, FILE_NAME, READER_CACHE_KIB, SQLiteTransaction  # noqa: E402
 from serving import COMMAND, Login, create_account  # noqa: E402
 
 KEEP_ALL = ("retention.details=forever", "retention.sessions=forever", "retention.plivo=forever")
@@ -55,13 +57,18 @@ class Stand:
         return sum(file.stat().st_size for file in self.data.iterdir())
 
     def read_only(self) -> SQLiteTransaction:
-        """The file as the store itself opens it to read, in this process."""
-        connection = apsw.Connection(str(self.data / FILE_NAME))
-        connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
-        for pragma in _PRAGMAS:
-            connection.execute(pragma)
-        connection.pragma("query_only", 1)
-        return SQLiteTransaction(connection)
+        return reader_of(self.data)
+
+
+def reader_of(data: Path) -> SQLiteTransaction:
+    """The file in *data* as the store itself opens it to read, in this process."""
+    connection = apsw.Connection(str(data / FILE_NAME))
+    connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
+    for pragma in _PRAGMAS:
+        connection.execute(pragma)
+    connection.pragma("cache_size", -READER_CACHE_KIB)
+    connection.pragma("query_only", 1)
+    return SQLiteTransaction(connection)
 
 
 def stand(directory: Path, calls: int, days: int, keep: tuple[str, ...]) -> tuple[Stand, bool]:
@@ -106,9 +113,16 @@ async def _settle(data: Path) -> None:
     await store.close()
 
 
+class Running(NamedTuple):
+    """A server's address and the process that started it."""
+
+    url: str
+    process_id: int
+
+
 @contextmanager
-def server(data: Path, answers: Path, keep: tuple[str, ...]) -> Iterator[str]:
-    """The address of a server over *data* that has the files of *answers* under /static/; it runs inside the block."""
+def server(data: Path, answers: Path, keep: tuple[str, ...]) -> Iterator[Running]:
+    """A server over *data* that has the files of *answers* under /static/; it runs inside the block."""
     where = ["--data", data, "--host", "127.0.0.1", "--port", "0"]
     kept = [word for setting in (*keep, "log.format=json") for word in ("--set", setting)]
     log = data.with_suffix(".log")
@@ -124,7 +138,7 @@ def server(data: Path, answers: Path, keep: tuple[str, ...]) -> Iterator[str]:
         if not url:
             sys.exit(f"The server did not start:\n{log.read_text()}")
         _wait_until_open(url)
-        yield url
+        yield Running(url, process.pid)
     finally:
         process.terminate()
         try:
@@ -132,6 +146,30 @@ def server(data: Path, answers: Path, keep: tuple[str, ...]) -> Iterator[str]:
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+
+def processes(process_id: int) -> list[int]:
+    """The process and all that it started."""
+    children = Path(f"/proc/{process_id}/task/{process_id}/children").read_text().split()
+    return [process_id, *(found for child in children for found in processes(int(child)))]
+
+
+def resident(process_id: int) -> int:
+    """Bytes of memory that the process and those that it started hold; what they share is counted once for each."""
+    pages = sum(int(Path(f"/proc/{each}/statm").read_text().split()[1]) for each in processes(process_id))
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def forget_peak(process_id: int) -> None:
+    """Let peak() begin anew."""
+    for each in processes(process_id):
+        Path(f"/proc/{each}/clear_refs").write_text("5")
+
+
+def peak(process_id: int) -> int:
+    """The most bytes of memory that each of the processes held, in all."""
+    found = (Path(f"/proc/{each}/status").read_text() for each in processes(process_id))
+    return sum(int(re.search(r"VmHWM:\s*(\d+) kB", status)[1]) for status in found) * 1024
 
 
 def _wait_until_open(url: str) -> None:

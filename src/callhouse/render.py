@@ -35,6 +35,8 @@ WHOLE_BYTES = 256 * 1024
 
 # What XML 1.0 cannot hold at all, not even as a reference; see https://www.w3.org/TR/xml/#charsets.
 _NOT_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
+# What cannot stand between two tags as it is.
+_NOT_PLAIN = re.compile("[&<>\r\x00-\x08\x0b\x0c\x0e-\x1f\ud800-\udfff\ufffe\uffff]")
 _NOT_A_NAME = re.compile(r"[^\w.\-]", re.ASCII)
 _INTEGER = re.compile(r"[+-]?\d{1,18}", re.ASCII)
 _Q = re.compile(r"q\s*=\s*([01](?:\.\d{0,3})?)\s*", re.ASCII)
@@ -69,6 +71,8 @@ def wants_xml(request: Request[Any, Any, Any]) -> bool:
 
 def xml_text(text: str) -> str:
     """*text* between two tags: nothing trimmed, what XML forbids replaced by U+FFFD."""
+    if not _NOT_PLAIN.search(text):
+        return text
     # A raw carriage return would come back as a line feed.
     return escape(_NOT_XML.sub("\ufffd", text), {"\r": "&#13;"})
 

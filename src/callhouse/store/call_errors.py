@@ -36,6 +36,7 @@ _SHOW = """
 UPDATE call_errors SET started = :started, dest_key = :dest_key
 WHERE account_id = :account_id AND session_id = :session_id
 """
+_ANY_UNSHOWN = "SELECT 1 FROM call_errors WHERE account_id = :account_id AND started IS NULL LIMIT 1"
 _DROP = """
 DELETE FROM call_errors WHERE account_id = :account_id AND session_id = :session_id AND identity = :identity
 """
@@ -107,7 +108,11 @@ def known(tx: Transaction, session: Session) -> set[bytes]:
 
 def put(tx: Transaction, sessions: Sequence[Session]) -> None:
     """Keep what a batch says of the errors of *sessions*, whose calls are in the store."""
-    tx.each(_SHOW, (_shown(session) for session in sessions if _are_moved(session)))
+    moved = [session for session in sessions if _are_moved(session)]
+    # Most calls come whole, and of those that were not there an error waits in few stores.
+    arrived = {session.account_id for session in moved if session.stored is None}
+    waited_for = {each for each in arrived if tx.rows(_ANY_UNSHOWN, {"account_id": each})}
+    tx.each(_SHOW, (_shown(s) for s in moved if s.stored is not None or s.account_id in waited_for))
     tx.each(_DROP, (row for session in sessions if session.unsaid_errors for row in _unsaid(session)))
     for session in sessions:
         if session.errors and tx.each(_ADD, _rows(session)):
