@@ -15,7 +15,7 @@ serve: $(INSTALLED)
 	$(BIN)/callhouse serve
 
 test: $(INSTALLED) debian-packages
-	$(BIN)/pytest --numprocesses logical --dist loadfile
+	$(BIN)/pytest --numprocesses logical --dist loadfile --no-loadscope-reorder
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check src tests benchmarks

@@ -340,7 +340,7 @@ def test_a_call_tells_by_what_way_it_came_and_how_often_it_was_replaced(server, 
 
 
 def test_a_call_that_was_imported_tells_the_directory_and_one_that_was_joined_its_records(server):
-    login = server.account("imported@console.example")
+    login = server.account("joined@console.example")
     directory = SAMPLES / "asterisk" / "local-ivr"
     for name in ("Master.csv", "cel_full.csv"):
         callhouse("import", "asterisk", "--account", login.id, directory / name, data=server.data)

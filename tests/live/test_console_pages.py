@@ -479,7 +479,7 @@ def barriers(page, package):
 
 def picture(page, name, viewport, color_scheme):
     """Draw the page for the documentation, when that is asked for."""
-    drawn = {"calls": 3, "call": 3, "ingest": 1, "account": 1, "sign-in": 1}.get(name, 0)
+    drawn = {"calls": 3, "call": 3, "dashboard": 3, "ingest": 1, "account": 1, "sign-in": 1}.get(name, 0)
     if (
         IMAGES is None
         or (viewport, color_scheme) not in [(DESKTOP, "light"), (DESKTOP, "dark"), (PHONE, "light")][:drawn]

@@ -19,7 +19,7 @@ from rich.console import Console
 from callhouse.cli import import_progress
 from callhouse.ingest.importer import Progress
 from serving import COMMAND, callhouse, create_account, get, wait_until
-from sources.switch_calls import SAMPLES, stored_calls
+from sources.switch_calls import OF_ARRIVAL, SAMPLES, stored_calls
 
 NOW = int(time.time())
 KEPT = ("--set", "retention.details=forever", "--set", "retention.sessions=forever", "--set", "retention.plivo=forever")
@@ -108,7 +108,7 @@ def test_captured_files_become_the_calls_that_posting_them_makes(own_server, sou
     ours, theirs = stored_calls(server, imported), stored_calls(server, posted)
     assert ours.keys() == theirs.keys()
     assert len(ours) >= 2
-    own = {"id", "account_id", "arrived", "call_uuid"}
+    own = {*OF_ARRIVAL, "call_uuid"}
     for session_id, call in ours.items():
         assert {k: v for k, v in call.items() if k not in own} == {
             k: v for k, v in theirs[session_id].items() if k not in own

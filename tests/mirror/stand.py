@@ -101,7 +101,8 @@ def mirror(api, user, account_id, now, **changes):
     return Mirror(
         **{
             "id": 0, "name": "followed", "api": api, "account_id": account_id,
-            "user": user, "secret": "variable:SECRET", "since": now - upstream.keeps, "overlap": 24 * 60 * MINUTE,
+            "url": "https://vendor.invalid", "user": user, "secret": "variable:SECRET",
+            "since": now - upstream.keeps, "overlap": 24 * 60 * MINUTE,
             "rate": 100_000, "created": now, "state": "active", "trouble": "", "succeeded": None, "calls": 0,
             "speed": 0.0, "place": "[]", "owner": None, "owned_until": 0, **changes,
         }

@@ -52,7 +52,7 @@ def at(call):
 def shown(call, zone="Asia/Kolkata"):
     """What our Plivo API shows of *call*, a body of Plivo's that was mirrored."""
     part = upstream.read(json.dumps(call).encode(), ACCOUNT, 32)
-    row = {**row_of(1, part.call, 0, None, has_log=False), "direction": part.call.direction or "inbound"}
+    row = {**row_of(1, part.call, 0, None), "direction": part.call.direction or "inbound"}
     [body] = schema.completed_calls([tuple(row[field] for field in schema.FIELDS)], "MA2025RK4E639VJFZAGV", zone)
     return json.loads(schema.msgspec.json.encode(body))
 

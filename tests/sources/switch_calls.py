@@ -7,6 +7,9 @@ import apsw
 
 SAMPLES = Path(__file__).parent / "samples"
 
+OF_ARRIVAL = {"id", "account_id", "arrived", "origin_id", "changed", "changed_by"}
+"""Columns that tell of how a call came, and not of the call."""
+
 
 def post(server, login, route, body, content_type="application/json"):
     """POST *body* and assert that a switch would take the answer for a success; the reply."""

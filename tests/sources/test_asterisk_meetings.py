@@ -11,7 +11,7 @@ import pytest
 from conftest import KEEP_ALL
 from serving import wait_until
 from sources.asterisk_rows import calls, cdr, cel, ended, joined
-from sources.switch_calls import post, stored_calls
+from sources.switch_calls import OF_ARRIVAL, post, stored_calls
 
 START = 1_795_000_000_000
 ANN, BOB = "PJSIP/trunk-00000001", "PJSIP/trunk-00000002"
@@ -99,8 +99,7 @@ def test_a_conference_is_the_same_in_whatever_order_and_pieces_its_rows_come(ser
             assert reply["rejected"] == []
             at += more
         found = stored_calls(server, login)
-        left_out = {"id", "account_id", "arrived"}
-        kept = {name: {k: v for k, v in call.items() if k not in left_out} for name, call in found.items()}
+        kept = {name: {k: v for k, v in call.items() if k not in OF_ARRIVAL} for name, call in found.items()}
         log = server.client.get("/api/call/b.1", auth=login.fuse).content
         seen.append((kept, sorted(log.split(b"},{"))))
     assert all(one == seen[0] for one in seen)

@@ -4,23 +4,30 @@ import asyncio
 import itertools
 import json
 import random
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
 
 import apsw
 import msgspec
 import pytest
 
-from callhouse.model.browsing import CallFilter, Count, Place, Search
+from callhouse.model.browsing import COMPLETE, CallFilter, Count, Place, Search
 from callhouse.model.instant import DAY, HOUR
 from callhouse.model.number import number_key
 from callhouse.model.record import Record
+from callhouse.model.step import Step
+from callhouse.model.week import WeekHour
 from callhouse.sources.native import read_call
 from callhouse.store import browsing
 from callhouse.store.browsing import FOREVER
 
 NOW = 1_700_000_000_000
 NUMBERS = ["6175550101", "+1 (617) 555-0101", "8005550100", None]
-CAUSES = [None, 0, 1000, 3000, 3010, 3020, 3080, 3100, 4000, 4010, 5010]
-APPLICATIONS = ["Orders", "Clinic", None]
+CAUSES = [None, 0, 1000, 3000, 3010, 3020, 3080, 3100, 4000, 4010, 5010, 12_345]
+LONG_NAME = "Orders of a shop " * 9
+APPLICATIONS = ["Orders", "Clinic", LONG_NAME, None]
+STEPS = [Step("menu", "m"), Step("menu", "n"), Step('"exit"', "")]
+BERLIN = ZoneInfo("Europe/Berlin")
 LINES = ["Welcome", "Goodbye", "Card declined"]
 
 
@@ -29,7 +36,7 @@ def calls(seed, count):
     rng = random.Random(seed)
     for n in range(count):
         start = NOW - rng.randrange(10) * DAY - rng.randrange(50) * HOUR // 2
-        length = rng.choice([0, 1, 5, 59, 60, 600])
+        length = rng.choice([0, 1, 5, 59, 60, 600, 600, 5 * 3_600])
         call = {"session_id": f"s{n}", "src": rng.choice(NUMBERS), "dest": rng.choice(NUMBERS)}
         call["direction"] = rng.choice(["inbound", "outbound", "transfer", None])
         call["application_name"] = rng.choice(APPLICATIONS)
@@ -46,6 +53,8 @@ def calls(seed, count):
             elif rng.random() < 0.5:
                 call["duration"] = rng.choice([0, length])
             event = {"timestamp": start / 1000, "class": "info", "line": rng.choice(LINES)}
+            if step := rng.choice([None, *STEPS]):
+                event["data"] = {"result_variable": step.name, "module_type": step.type}
             events = [event] if rng.random() < 0.7 else []
             if rng.random() < 0.2:
                 events.append({"timestamp": start / 1000, "class": "error", "line": "It failed"})
@@ -77,9 +86,8 @@ def status(call):
     if "start" not in call or "end" not in call:
         return "in progress"
     cause = call.get("hangup_cause_code")
-    has_log = bool(call["events"]) and call["end"] * 1000 >= NOW - 5 * DAY
-    was_taken = has_log and "duration" not in call and (cause is None or 4000 <= cause < 5000)
-    if "answer" in call or call.get("duration", 0) > 0 or was_taken:
+    lasted = call["end"] > call["start"] and "duration" not in call and (cause is None or 4000 <= cause < 5000)
+    if "answer" in call or call.get("duration", 0) > 0 or lasted:
         return "answered"
     if cause in {3010, 3100}:
         return "busy"
@@ -101,6 +109,18 @@ def test_as_many_calls_are_answered_as_the_totals_count(stored, clock):
     stored(work)
 
 
+def last_step(call):
+    """Where the log of a call that is over ends."""
+    steps = [Step(data["result_variable"], data["module_type"]) for event in call.get("events", ())
+             if (data := event.get("data"))]  # fmt: skip
+    has_log = "start" in call and "end" in call and call["end"] * 1000 >= NOW - 5 * DAY
+    return steps[-1] if steps and has_log else None
+
+
+def week(week_hour):
+    return week_hour.weekday, week_hour.hour
+
+
 def has_errors(call):
     late = "start" in call and "end" in call and call["start"] * 1000 >= NOW - 8 * DAY
     return late and any(event["class"] == "error" for event in call.get("events", ()))
@@ -118,6 +138,21 @@ def matches(asked, call):  # noqa: C901, PLR0911, PLR0912 — a filter has that 
     if asked.statuses and status(call) not in asked.statuses:
         return False
     if asked.application is not None and call.get("application_name") != asked.application:
+        return False
+    if asked.number is not None and asked.number not in [
+        number_key(call[side]) for side in ("src", "dest") if side in call
+    ]:
+        return False
+    if asked.last_step is not None and (call.get("application_name", ""), last_step(call)) != asked.last_step:
+        return False
+    if asked.under_way is not None and (start is None or not start * 1000 <= asked.under_way < (end or NOW) * 1000):
+        return False
+    if asked.week_hour is not None:
+        local = None if start is None else datetime.fromtimestamp(start, UTC).astimezone(asked.week_hour.zone)
+        clock = (None, None) if local is None else (local.weekday(), local.hour)
+        if any(wanted not in {None, at} for wanted, at in zip(week(asked.week_hour), clock, strict=True)):
+            return False
+    if asked.without_cause and call.get("hangup_cause_code") not in {None, 12_345}:
         return False
     if asked.cause_code is not None and call.get("hangup_cause_code") != asked.cause_code:
         return False
@@ -157,6 +192,25 @@ ASKED = [
     {"cause_code": 3010},
     {"shortest": 5_000, "longest": 60_000},
     {"has_errors": True},
+    {"has_errors": True, "statuses": COMPLETE},
+    {"statuses": COMPLETE},
+    {"statuses": COMPLETE, "since": NOW - 6 * DAY - 1, "until": NOW - DAY + 1},
+    {"without_cause": True, "statuses": COMPLETE},
+    {"without_cause": True},
+    {"application": LONG_NAME, "statuses": COMPLETE, "since": NOW - 6 * DAY - 1},
+    {"number": "6175550101", "statuses": COMPLETE, "since": NOW - 6 * DAY - 1},
+    {"number": "6175550101"},
+    {"number": "6175550101", "search": Search(text="welcome", number=None, words=("welcome",))},
+    {"number": "8005550100", "statuses": ("busy",)},
+    {"number": "2", "statuses": COMPLETE},
+    {"last_step": ("Orders", STEPS[0]), "statuses": COMPLETE, "since": NOW - 4 * DAY + 1},
+    {"last_step": ("", STEPS[2])},
+    {"under_way": NOW - 5 * DAY - 3 * HOUR},
+    {"under_way": NOW - 5 * DAY - 3 * HOUR, "statuses": COMPLETE, "until": NOW - 5 * DAY},
+    {"under_way": NOW - 5 * DAY - 3 * HOUR, "since": NOW - 5 * DAY - 6 * HOUR, "directions": ("inbound",)},
+    {"week_hour": WeekHour(6, None, BERLIN), "since": NOW - 9 * DAY, "until": NOW},
+    {"week_hour": WeekHour(3, 9, BERLIN), "since": NOW - 9 * DAY, "until": NOW, "statuses": COMPLETE},
+    {"week_hour": WeekHour(None, 23, UTC), "since": NOW - 9 * DAY, "until": NOW, "application": "Orders"},
     {"has_errors": False, "application": "Clinic"},
     {"search": Search(text="(617) 555 0101", number="6175550101", words=())},
     {"search": Search(text="s17", number=None, words=("s17",))},
@@ -244,9 +298,13 @@ def test_when_time_runs_out_a_page_says_how_far_it_looked_and_the_next_one_goes_
         assert walked == [call["session_id"] for call in expected]
         assert pages == 2
         monkeypatch.setattr(browsing, "PATIENCE", -1.0)
-        counted = await store.browsing.count(asked)
+        # What the totals tell needs no time.
+        assert await store.browsing.count(asked) == Count(len(walked))
+        lasting = everything(account_id, statuses=("busy",), shortest=1_000)
+        counted = await store.browsing.count(lasting)
         assert (counted.calls, counted.reached) == (0, FOREVER)
-        assert (await store.browsing.count(asked, patient=True)).calls == len(walked)
+        matching = sum(matches(lasting, call) for call in sent)
+        assert (await store.browsing.count(lasting, patient=True)).calls == matching
 
     stored(work)
 
@@ -296,6 +354,8 @@ INDEXES = {
     "sip_call_id = :text": "calls_by_sip_call_id",
     "dest_key = :number": "calls_by_dest",
     "src_key = :number": "calls_by_src",
+    "dest_key = :of_number": "calls_by_dest",
+    "src_key = :of_number": "calls_by_src",
     "account_id = :account_id": "calls_by_start",
 }
 """The index of each walk, by the condition that it begins with."""
@@ -337,11 +397,16 @@ def test_every_walk_keeps_to_an_index_that_narrows_down_more_than_the_account(st
         wide = [step for step in steps if step.startswith("SCAN") or "(account_id=?)" in step]
         assert all("calls_in_progress" in step for step in wide), (sql, plan)
         for condition, index in INDEXES.items():
-            if f"{condition} AND started IS NOT NULL" in sql and "UNION" not in sql:
+            if f"{condition} AND started IS NOT NULL" in sql and "UNION" not in sql and "FROM totals" not in sql:
                 assert index in steps[0], (sql, plan)
         named = any(f"{column} = :" in sql for column in ("session_id", "call_uuid", "sip_call_id", "parent_call_uuid"))
-        # The calls that hold a word are found by it, and sorted.
-        if "LIMIT" in sql and "calls_in_progress" not in str(plan) and not named and "log_words" not in sql:
+        # The calls that hold a word are found by it, and sorted; so are the few that are long.
+        if (
+            "LIMIT" in sql
+            and not any(index in str(plan) for index in ("calls_in_progress", "calls_that_are_long"))
+            and not named
+            and "log_words" not in sql
+        ):
             assert "USE TEMP B-TREE FOR ORDER BY" not in plan, (sql, plan)
 
 

@@ -9,7 +9,7 @@ from litestar.params import FromPath
 from litestar.response.base import ASGIResponse
 
 from callhouse.auth import Authenticator
-from callhouse.console import account, call, calls, export, ingest, mirrors, sign_in, storage
+from callhouse.console import account, call, calls, dashboard, export, ingest, mirrors, sign_in, storage
 from callhouse.console.access import PATH as PATH
 from callhouse.console.access import Access
 from callhouse.console.errors import render_error as render_error
@@ -41,6 +41,7 @@ HANDLERS: list[HTTPRouteHandler] = [
     sign_in.accounts,
     sign_in.show,
     sign_in.timezone,
+    dashboard.dashboard,
     calls.calls,
     calls.count,
     calls.live_calls,

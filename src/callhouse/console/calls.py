@@ -8,6 +8,7 @@ from litestar.response.base import ASGIResponse
 from callhouse.console import filters, live
 from callhouse.console.access import Visitor, access
 from callhouse.console.filters import Filter
+from callhouse.console.pins import pins
 from callhouse.console.sign_in import HOME, redirect
 from callhouse.console.views import HEADERS, HTML, page, render, zone_of
 from callhouse.model import hangup
@@ -27,7 +28,8 @@ async def calls(request: Request[Any, Any, Any]) -> Response[Any]:
     visitor, account = await access(request).signed_in(request)
     store: Store = request.app.state.store
     chosen, rest = filters.parse(request.scope["query_string"])
-    asked = filters.asked(chosen, account, store.clock(), zone_of(visitor))
+    zone = zone_of(visitor)
+    asked = filters.asked(chosen, account, store.clock(), zone)
     older, newer = filters.place(rest, "before"), filters.place(rest, "after")
     listing = await store.browsing.page(asked, PAGE, newer or older, newer=newer is not None)
     if newer is not None and not listing.goes_on:
@@ -40,6 +42,11 @@ async def calls(request: Request[Any, Any, Any]) -> Response[Any]:
         visitor,
         active="calls",
         chosen=chosen,
+        range={
+            "since": chosen.since and filters.field(asked.since, zone),
+            "until": chosen.until and filters.field(filters.instant("until", chosen.until, zone, 0), zone),
+        },
+        pins=pins(chosen, zone),
         listing=listing,
         links=_links(chosen, listing, older, newer),
         is_live=is_live,

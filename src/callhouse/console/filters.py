@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable
-from datetime import datetime, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
@@ -14,19 +14,28 @@ from callhouse.model.browsing import STATUSES, CallFilter, Place, Search, Status
 from callhouse.model.call import DIRECTIONS, Direction
 from callhouse.model.instant import DAY, HOUR, MAX_SECONDS, SECOND
 from callhouse.model.number import number_key
+from callhouse.model.step import Step
+from callhouse.model.week import WEEKDAYS, WeekHour, local_time
 from callhouse.store.browsing import FOREVER
 
 LAST = {"1h": HOUR, "24h": DAY, "7d": 7 * DAY, "30d": 30 * DAY, "365d": 365 * DAY}
 """How far back a preset reaches; without one a list reaches back as far as calls are kept."""
 
 LONGEST_SEARCH = 500
+AS_SENT = frozenset({"application", "number", "step"})
+"""Parameters whose blanks are part of what they name."""
+
+NO_CAUSE = "none"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NUMBER = re.compile(r"(?:tel:|sips?:)?[\s\d+().\-/]+", re.IGNORECASE)
 _SHORTEST_NUMBER = 3
 _PLACE = re.compile(r"(\d{1,15})~(.+)", re.DOTALL)
 
 
 class Filter(msgspec.Struct, frozen=True, kw_only=True):
-    """What stands in the URL, checked but not yet turned into instants: *since* and *until* are wall-clock times."""
+    """What stands in the URL, checked but not yet turned into instants: *since*, *until* and *at* are wall-clock times,
+    or have an offset. *step* is JSON: an application (or ""), a step's name and its type.
+    """
 
     q: str = ""
     last: str = ""
@@ -35,7 +44,12 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     direction: tuple[Direction, ...] = ()
     status: tuple[Status, ...] = ()
     application: str = ""
-    cause: int | None = None
+    number: str = ""
+    step: str = ""
+    weekday: str = ""
+    hour: int | None = None
+    at: str = ""
+    cause: int | str | None = None
     shortest: int | None = None
     longest: int | None = None
     errors: str = ""
@@ -64,7 +78,8 @@ def parse(query_string: bytes) -> tuple[Filter, dict[str, str]]:
     sent: dict[str, list[str]] = {}
     for name, value in parse_qsl(query_string.decode("latin-1")):
         # No text that is kept holds a NUL character, and a database may refuse to look for one.
-        sent.setdefault(name, []).append(value.replace("\0", "").strip())
+        clean = value.replace("\0", "")
+        sent.setdefault(name, []).append(clean if name in AS_SENT else clean.strip())
     own = {name: values for name, values in sent.items() if name in Filter.__struct_fields__}
     last = {name: values[-1] for name, values in sent.items()}
     search = last.get("q", "")
@@ -79,7 +94,12 @@ def parse(query_string: bytes) -> tuple[Filter, dict[str, str]]:
             direction=tuple(_one_of("direction", value, DIRECTIONS) for value in own.get("direction", ()) if value),
             status=tuple(_one_of("status", value, STATUSES) for value in own.get("status", ()) if value),
             application=last.get("application", ""),
-            cause=_number("cause", last.get("cause", ""), 9_999),
+            number=last.get("number", ""),
+            step=last.get("step", ""),
+            weekday=_one_of("weekday", last.get("weekday", ""), ("", *WEEKDAYS)),
+            hour=_number("hour", last.get("hour", ""), 23),
+            at=last.get("at", ""),
+            cause=NO_CAUSE if last.get("cause") == NO_CAUSE else _number("cause", last.get("cause", ""), 9_999),
             shortest=_number("shortest", last.get("shortest", ""), 10**7),
             longest=_number("longest", last.get("longest", ""), 10**7),
             errors=_one_of("errors", last.get("errors", ""), ("", "with", "without")),
@@ -90,8 +110,13 @@ def parse(query_string: bytes) -> tuple[Filter, dict[str, str]]:
 
 def asked(chosen: Filter, account: Account, now: int, zone: tzinfo) -> CallFilter:
     """What *chosen* asks the store for. Raises BadParameter."""
-    since = now - LAST[chosen.last] if chosen.is_recent else _instant("since", chosen.since, zone, 0)
-    until = _instant("until", chosen.until, zone, FOREVER)
+    since = now - LAST[chosen.last] if chosen.is_recent else instant("since", chosen.since, zone, 0)
+    until = instant("until", chosen.until, zone, FOREVER)
+    week_hour = None
+    if chosen.weekday or chosen.hour is not None:
+        week_hour = WeekHour(WEEKDAYS.index(chosen.weekday) if chosen.weekday else None, chosen.hour, zone)
+        # Where there is no end, that of the calls: no clock is far ahead.
+        until = min(until, now + DAY)
     return CallFilter(
         account_id=account.id,
         since=max(since, account.retention.calls_since(now)),
@@ -102,11 +127,32 @@ def asked(chosen: Filter, account: Account, now: int, zone: tzinfo) -> CallFilte
         directions=chosen.direction,
         statuses=chosen.status,
         application=chosen.application or None,
-        cause_code=chosen.cause,
+        number=number_key(chosen.number) if chosen.number else None,
+        last_step=last_step(chosen),
+        week_hour=week_hour,
+        under_way=instant("at", chosen.at, zone, 0) if chosen.at else None,
+        cause_code=chosen.cause if isinstance(chosen.cause, int) else None,
+        without_cause=chosen.cause == NO_CAUSE,
         shortest=None if chosen.shortest is None else chosen.shortest * SECOND,
         longest=None if chosen.longest is None else chosen.longest * SECOND,
         has_errors={"with": True, "without": False}.get(chosen.errors),
     )
+
+
+def last_step(chosen: Filter) -> tuple[str, Step] | None:
+    """The application and the step of it that *chosen* names. Raises BadParameter."""
+    if not chosen.step:
+        return None
+    try:
+        application, name, kind = msgspec.json.decode(chosen.step, type=tuple[str, str, str])
+    except msgspec.MsgspecError:
+        raise BadParameter("step", chosen.step, 'JSON such as ["Orders","menu","m"]') from None
+    return application, Step(name, kind)
+
+
+def field(at: int, zone: tzinfo) -> str:
+    """An instant as a field for dates takes it."""
+    return local_time(at, zone).replace(tzinfo=None).isoformat(timespec="milliseconds" if at % SECOND else "seconds")
 
 
 def place(parameters: dict[str, str], name: str) -> Place | None:
@@ -146,12 +192,13 @@ def _number(name: str, value: str, most: int) -> int | None:
     return int(value)
 
 
-def _instant(name: str, value: str, zone: tzinfo, default: int) -> int:
-    """Milliseconds of a wall-clock time in *zone*, as a form writes it."""
+def instant(name: str, value: str, zone: tzinfo, default: int) -> int:
+    """Milliseconds of a wall-clock time in *zone*, as a form writes it, or of one with an offset."""
     if not value:
         return default
     try:
         when = datetime.fromisoformat(value)
-        return int((when if when.tzinfo else when.replace(tzinfo=zone)).timestamp() * SECOND)
-    except (ValueError, OverflowError, OSError):
+        since = (when if when.tzinfo else when.replace(tzinfo=zone)) - _EPOCH
+    except (ValueError, OverflowError):
         raise BadParameter(name, value, "a date and time such as 2025-03-31T18:00") from None
+    return since // timedelta(milliseconds=1)

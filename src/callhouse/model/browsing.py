@@ -5,9 +5,13 @@ from typing import Literal, get_args
 import msgspec
 
 from callhouse.model.call import Call, Direction
+from callhouse.model.step import Step
+from callhouse.model.week import WeekHour
 
 Status = Literal["in progress", "answered", "unanswered", "busy", "failed"]
 STATUSES: tuple[Status, ...] = get_args(Status)
+COMPLETE: tuple[Status, ...] = STATUSES[1:]
+"""Those of calls that are over, which figures count."""
 
 BUSY_CAUSES = (3010, 3100)
 UNANSWERED_CAUSES = (0, 1000, 3000, 3020, 3110, 6010, 9000)
@@ -27,6 +31,10 @@ class Search(msgspec.Struct, frozen=True, kw_only=True):
 class CallFilter(msgspec.Struct, frozen=True, kw_only=True):
     """The calls of one account with ``since <= start < until``, in progress or over, newest first, ties by session_id.
 
+    *number*, as number_key writes it, is on either side; *last_step* is an application (empty: none) and the step of it
+    that the log ends at; *week_hour* is when the call started; *under_way* is an instant from its start up to its end;
+    *without_cause* asks for calls of which no cause is known, or one that is in no table.
+
     Instants and lengths are in milliseconds; a length is from start to end, ``shortest <= length < longest``. What is
     None or empty asks for nothing. Logs are searched, and errors looked at, only as far back as they are shown:
     *details_since* bounds the end of a call whose log may be searched, *errors_since* the start of one with errors.
@@ -41,7 +49,12 @@ class CallFilter(msgspec.Struct, frozen=True, kw_only=True):
     directions: tuple[Direction, ...] = ()
     statuses: tuple[Status, ...] = ()
     application: str | None = None
+    number: str | None = None
+    last_step: tuple[str, Step] | None = None
+    week_hour: WeekHour | None = None
+    under_way: int | None = None
     cause_code: int | None = None
+    without_cause: bool = False
     shortest: int | None = None
     longest: int | None = None
     has_errors: bool | None = None

@@ -33,13 +33,22 @@ class StepShare(msgspec.Struct, frozen=True):
     calls: int
 
 
+class Stretch(msgspec.Struct, frozen=True):
+    """The calls that started in ``since <= start < until``."""
+
+    since: int
+    until: int
+    calls: int
+
+
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
     """The complete calls that started in ``since <= start < until``, as far as they are shown. Lengths are in ms.
 
     *heat* holds the calls by weekday (Monday first) and hour of the zone that was asked for. *peak* is how many
-    complete calls were under way at once at most, a call being so from its start up to its end, which is not part of
-    it; the calls that are under way *now* are of no period. *numbers* are the account's own, as number_key writes them.
-    *steps* are known of calls that still have a log. The lists are sorted, most calls first.
+    complete calls were under way at once at most, first at *peak_at*, a call being so from its start up to its end,
+    which is not part of it; the calls that are under way *now* are of no period. *numbers* are the account's own, as
+    number_key writes them. *steps* are known of calls that still have a log. These lists are sorted, most calls first.
+    *course* is the calls by the hours, days or weeks of the zone, whatever suits the length of the period.
     """
 
     since: int
@@ -51,7 +60,9 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     directions: Mapping[Direction, int]
     causes: list[CauseShare]
     heat: list[list[int]]
+    course: list[Stretch]
     peak: int
+    peak_at: int
     now: int
     numbers: list[Share]
     applications: list[Share]

@@ -13,22 +13,16 @@ from typing import Any
 
 import msgspec
 
-from callhouse.model.browsing import (
-    BUSY_CAUSES,
-    UNANSWERED_CAUSES,
-    CallFilter,
-    Count,
-    ListedCall,
-    Listing,
-    Place,
-    WholeCall,
-)
+from callhouse.model.browsing import CallFilter, Count, ListedCall, Listing, Place, WholeCall
 from callhouse.model.instant import DAY, MAX_SECONDS, SECOND
-from callhouse.store import call_rows, kinds, rollups
+from callhouse.model.step import encode_step
+from callhouse.store import call_rows, counting, kinds
+from callhouse.store.by_end import IS_LONG, LONG
 from callhouse.store.conditions import DIRECTION, TALK
 from callhouse.store.engine import Engine, Reader, Row
 from callhouse.store.log_writer import account_word
 from callhouse.store.rollups import COMPLETE, INCOMPLETE
+from callhouse.store.totals import LONGEST_NAME, OF_APPLICATION, OF_STEP
 
 PATIENCE = 1.5
 """Seconds after which a page or a count of a filter is shown as far as it came."""
@@ -46,14 +40,6 @@ MAX_NOT_BEGUN = 10_000
 MOST_LEGS = 200
 """Legs of a call, and calls of one Call-ID, that are shown."""
 
-STATUS = f"""
-CASE WHEN started IS NULL OR ended IS NULL THEN 'in progress' WHEN {kinds.ANSWERED} THEN 'answered'
-WHEN cause_code IN ({", ".join(map(str, BUSY_CAUSES))}) THEN 'busy'
-WHEN coalesce(cause_code, 0) IN ({", ".join(map(str, UNANSWERED_CAUSES))}) OR cause_code BETWEEN 4000 AND 4999
-THEN 'unanswered' ELSE 'failed' END
-"""
-"""What became of a call; it was answered if the totals count it as that."""
-
 _HAS_ERRORS = """
 (calls.started IS NOT NULL AND calls.started >= :errors_since AND EXISTS (
     SELECT 1 FROM call_errors
@@ -62,7 +48,7 @@ _HAS_ERRORS = """
 """
 _LISTED = f"""
 id, session_id, call_uuid, parent_call_uuid, {DIRECTION}, src, dest, application_name, started, answered, ended, {TALK},
-{STATUS}, cause_code, hangup_cause_name, hangup_source, hangup_original_code, hangup_original_scheme, event_count,
+{kinds.STATUS}, cause_code, hangup_cause_name, hangup_source, hangup_original_code, hangup_original_scheme, event_count,
 (SELECT count(*) FROM calls AS legs WHERE legs.account_id = calls.account_id
  AND legs.parent_call_uuid = calls.call_uuid), {_HAS_ERRORS}, coalesce(log_id, id)
 """  # noqa: S608
@@ -75,9 +61,21 @@ _OLDER = "(started, session_id) < (:place_start, :place_session_id)"
 _NEWER = "(started, session_id) > (:place_start, :place_session_id)"
 _TEXT = ("session_id = :text", "call_uuid = :text", "sip_call_id = :text")
 _NUMBER = ("dest_key = :number", "src_key = :number")
+_OF_NUMBER = ("dest_key = :of_number", "src_key = :of_number")
+# A plus keeps the window from being what an index is used for.
+_UNDER_WAY = (
+    (
+        f"{COMPLETE} AND started > :under_way - {LONG} AND started <= :under_way "
+        "AND +started >= :since AND +started < :until"
+    ),
+    f"{IS_LONG} AND ended > :under_way AND +started >= :since AND +started < :until",
+)
 _CONDITIONS = {
-    "application": "application_name = :application",
-    "cause_code": "cause_code = :cause_code",
+    "application": OF_APPLICATION,
+    "last_step": OF_STEP,
+    "number": f"({' OR '.join(_OF_NUMBER)})",
+    "under_way": "+started <= :under_way AND (ended > :under_way OR ended IS NULL)",
+    "cause_code": kinds.OF_CAUSE,
     "shortest": "ended - started >= :shortest",
     "longest": "ended - started < :longest",
 }
@@ -99,7 +97,7 @@ class Browsing:
         """
         deadline = math.inf if patient else time.monotonic() + PATIENCE
         found: list[Row] = []
-        if place is None and asked.until >= FOREVER:
+        if place is None and _takes_unbegun(asked):
             found = await self._engine.read(partial(_not_begun, asked, limit + 1))
         for stretch in _stretches(asked, self._clock(), place, newer=newer):
             if len(found) > limit:
@@ -114,8 +112,10 @@ class Browsing:
         """How many calls match in all."""
         deadline = math.inf if patient else time.monotonic() + PATIENCE
         calls = 0
-        if asked.until >= FOREVER:
+        if _takes_unbegun(asked):
             calls = len(await self._engine.read(partial(_not_begun, asked, MAX_NOT_BEGUN)))
+        if (told := await self._engine.read(partial(_told, asked))) is not None:
+            return Count(calls + told)
         for stretch in _stretches(asked, self._clock(), None, newer=False):
             if time.monotonic() > deadline:
                 return Count(calls, stretch.until)
@@ -134,7 +134,7 @@ class Browsing:
             found += await self._engine.read(
                 partial(_found, stretch, limit - len(found), place, newer=False, of=_WHOLE)
             )
-        if place is None and asked.until >= FOREVER:
+        if place is None and _takes_unbegun(asked):
             found = await self._engine.read(partial(_not_begun, asked, MAX_NOT_BEGUN, of=_WHOLE)) + found
         columns = len(ListedCall.__struct_fields__)
         return [
@@ -194,12 +194,19 @@ class Browsing:
         return [name for (name,) in await self._engine.read(lambda reader: reader.rows(sql, parameters))]
 
 
+def _takes_unbegun(asked: CallFilter) -> bool:
+    return asked.until >= FOREVER and asked.week_hour is None
+
+
 def _stretches(asked: CallFilter, now: int, place: Place | None, *, newer: bool) -> Iterator[CallFilter]:
     """The window of *asked* in parts, in the order of the walk; whole where no call is passed over."""
     since, until = asked.since, asked.until
     if place is not None:
         since, until = (max(since, place.start), until) if newer else (since, min(until, place.start + 1))
-    if _conditions(asked)[0] and not (asked.search and asked.search.words):
+    if asked.week_hour is not None:
+        for low, high in asked.week_hour.spans(since, until, newest_first=not newer):
+            yield msgspec.structs.replace(asked, since=low, until=high)
+    elif _conditions(asked)[0] and asked.under_way is None and not (asked.search and asked.search.words):
         ahead = max(since, min(until, now))
         yield from _halves(asked, since, ahead, until, newer=newer)
     else:
@@ -228,7 +235,8 @@ def _walks(asked: CallFilter) -> Iterator[tuple[str, Sequence[str]]]:
     """The conditions of each walk, and the words it looks up."""
     search = asked.search
     if search is None:
-        yield f"{COMPLETE} AND {_WINDOW}", ()
+        for narrow in _narrowed(asked):
+            yield narrow, ()
         yield f"{INCOMPLETE} AND {_WINDOW}", ()
         return
     meant = (*_TEXT, *(_NUMBER if search.number is not None else ()))
@@ -238,6 +246,15 @@ def _walks(asked: CallFilter) -> Iterator[tuple[str, Sequence[str]]]:
     if search.words:
         words = (account_word(asked.account_id), *search.words)
         yield f"+id IN ({{matches}}) AND {COMPLETE} AND {_WINDOW} AND ended >= :details_since", words
+
+
+def _narrowed(asked: CallFilter) -> Sequence[str]:
+    """Which calls that are over a filter alone leaves to be looked through, each on an index of its own."""
+    if asked.under_way is not None:
+        return _UNDER_WAY
+    if asked.number is not None:
+        return [f"{condition} AND {COMPLETE} AND {_WINDOW}" for condition in _OF_NUMBER]
+    return [f"{COMPLETE} AND {_WINDOW}"]
 
 
 def _rows(reader: Reader, sql: str, words: Sequence[str], parameters: Mapping[str, Any]) -> list[Row]:
@@ -272,13 +289,24 @@ def _not_begun(asked: CallFilter, limit: int, reader: Reader, *, of: str = _OF) 
     return reader.rows(sql, {**_bounds(asked), **given, "limit": limit})
 
 
+def _told(asked: CallFilter, reader: Reader) -> int | None:
+    """How many calls match, however many that are; None where each would have to be looked at."""
+    windows = [(asked.since, asked.until)]
+    if asked.week_hour is not None:
+        windows = list(asked.week_hour.spans(asked.since, asked.until, newest_first=False))
+    over = counting.over(reader, asked, windows)
+    if over is None or (asked.statuses and "in progress" not in asked.statuses):
+        return over
+    more, given = _conditions(asked)
+    sql = f"SELECT count(*) FROM calls WHERE account_id = :account_id AND {INCOMPLETE} AND {_WINDOW}{more}"  # noqa: S608
+    parameters = {**_bounds(asked), **given}
+    in_progress = (reader.rows(sql, {**parameters, "since": low, "until": high})[0][0] for low, high in windows)
+    return over + int(sum(in_progress))
+
+
 def _counted(asked: CallFilter, reader: Reader) -> int:
     more, given = _conditions(asked)
     parameters = {**_bounds(asked), **given}
-    if not more and asked.search is None:
-        over = rollups.total(reader, asked.account_id, asked.since, asked.until)
-        sql = f"SELECT count(*) FROM calls WHERE account_id = :account_id AND {INCOMPLETE} AND {_WINDOW}"  # noqa: S608
-        return over + int(reader.rows(sql, parameters)[0][0])
     found = (f"SELECT id FROM calls WHERE account_id = :account_id AND {walk}{more}" for walk, _ in _walks(asked))  # noqa: S608
     sql = f"SELECT count(*) FROM ({' UNION '.join(found)}) AS found"  # noqa: S608
     words = (account_word(asked.account_id), *asked.search.words) if asked.search and asked.search.words else ()
@@ -304,11 +332,20 @@ def _conditions(asked: CallFilter) -> tuple[str, dict[str, Any]]:
         if (value := getattr(asked, field)) is not None:
             terms.append(condition)
             given[field] = value
-    for field, expression in (("directions", DIRECTION), ("statuses", STATUS)):
+    for field, expression in (("directions", kinds.DIRECTION), ("statuses", kinds.STATUS)):
         if chosen := getattr(asked, field):
             names = {f"{field}{n}": value for n, value in enumerate(chosen)}
             terms.append(f"{expression} IN ({', '.join(f':{name}' for name in names)})")
             given |= names
+    if asked.application is not None:
+        given["application"] = asked.application[:LONGEST_NAME]
+    if asked.last_step is not None:
+        application, step = asked.last_step
+        given |= {"last_step": encode_step(step), "of_application": application}
+    if asked.number is not None:
+        given["of_number"] = given.pop("number")
+    if asked.without_cause:
+        terms.append(kinds.WITHOUT_CAUSE)
     if asked.has_errors is not None:
         terms.append(_HAS_ERRORS if asked.has_errors else f"NOT {_HAS_ERRORS}")
     return "".join(f" AND {term}" for term in terms), given

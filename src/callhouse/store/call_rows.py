@@ -50,7 +50,6 @@ class Known(NamedTuple):
     account_id: int
     id: int
     event_count: int
-    answered: bool
     last_step: str | None
     counted: Counted | None
     call: Call
@@ -60,14 +59,11 @@ def known_of(row: Row) -> Known:
     account_id, call_id, event_count = row[:3]
     counted = Counted(*row[3 : 1 + len(_KEPT)])
     call = call_of(account_id, row[1 + len(_KEPT) :])
-    answered = kinds.is_answered(counted.kind)
-    return Known(
-        account_id, call_id, event_count, answered, counted.last_step, counted if call.is_complete else None, call
-    )
+    return Known(account_id, call_id, event_count, counted.last_step, counted if call.is_complete else None, call)
 
 
-def row_of(account_id: int, call: Call, event_count: int, last_step: str | None, *, has_log: bool) -> dict[str, Any]:
-    """The columns of *call*, with what is derived from it; *has_log* says whether it has a log, or had one."""
+def row_of(account_id: int, call: Call, event_count: int, last_step: str | None) -> dict[str, Any]:
+    """The columns of *call*, with what is derived from it."""
     row = msgspec.structs.asdict(call)
     if call.rate is not None:
         row["rate"] = str(call.rate)
@@ -82,7 +78,7 @@ def row_of(account_id: int, call: Call, event_count: int, last_step: str | None,
     row["src_key"], row["src_head"] = _number(call.src)
     row["dest_key"], row["dest_head"] = _number(call.dest)
     row["cause_code"] = cause = hangup.cause_code(call)
-    row["kind"] = kinds.kind_of(call, cause, has_log=has_log)
+    row["kind"] = kinds.kind_of(call, cause)
     row["talk"] = call.duration
     if call.duration is None and call.answer is not None and call.end is not None:
         row["talk"] = call.end - call.answer

@@ -78,30 +78,55 @@ def now(reader: Reader, account_id: int, shown: int, at: int) -> int:
     return int(in_progress) + _under_way(reader, account_id, shown, at + 1)
 
 
-def peak(reader: Reader, shown_since: Mapping[int, int], since: int, until: int) -> int:
-    """How many complete calls were under way at once at most in the window.
+class Peak(NamedTuple):
+    """The most calls under way at once, and the first instant of it in the busiest part of the window."""
+
+    calls: int
+    at: int
+
+
+def peak(reader: Reader, shown_since: Mapping[int, int], since: int, until: int) -> Peak:
+    """How many complete calls were under way at once at most in the window, and when.
 
     *shown_since* names the accounts, and from which start on their calls count.
     """
     if since >= until:
-        return 0
+        return Peak(0, since)
     parts: defaultdict[tuple[int, int], list[tuple[int, _Part]]] = defaultdict(list)
     for account_id, shown in shown_since.items():
         for part in _parts(reader, account_id, shown, since, until):
             parts[part.low, part.high].append((account_id, part))
     # No part can have more at once than its accounts have by themselves, so most parts need not be looked at.
     bounds = sorted(((sum(part.peak for _, part in of), span) for span, of in parts.items()), reverse=True)
-    best = 0
+    best, busiest = 0, None
     for bound, span in bounds:
         if bound <= best:
             break
         of = parts[span]
-        if len(of) == 1:
-            best = max(best, bound)
-        else:
-            changes = _changes(reader, {account_id: shown_since[account_id] for account_id, _ in of}, *span)
-            best = max(best, sum(part.level for _, part in of) + highest(changes, span[0]))
-    return best
+        calls = bound
+        if len(of) > 1:
+            calls = sum(part.level for _, part in of) + highest(_changes_of(reader, shown_since, of, span), span[0])
+        if calls > best:
+            best, busiest = calls, span
+    if busiest is None:
+        return Peak(0, since)
+    return Peak(best, _highest_at(_changes_of(reader, shown_since, parts[busiest], busiest), busiest[0]))
+
+
+def _changes_of(
+    reader: Reader, shown_since: Mapping[int, int], of: Iterable[tuple[int, _Part]], span: tuple[int, int]
+) -> dict[int, int]:
+    return _changes(reader, {account_id: shown_since[account_id] for account_id, _ in of}, *span)
+
+
+def _highest_at(changes: Mapping[int, int], low: int) -> int:
+    """The first instant from *low* on at which the calls under way are as many as highest says."""
+    level, best, at = 0, None if low in changes else 0, low
+    for instant, change in sorted(changes.items()):
+        level += change
+        if best is None or level > best:
+            best, at = level, instant
+    return at
 
 
 def settle(tx: Transaction, account_id: int, at: int) -> int:

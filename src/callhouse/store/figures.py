@@ -1,24 +1,30 @@
 """The figures of a dashboard, from the totals: a year takes as long as a week, but for adding up its days."""
 
+from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime, tzinfo
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta, tzinfo
 from heapq import nlargest
+from itertools import pairwise
 
 import msgspec
 
 from callhouse.model.account import Account
 from callhouse.model.call import Direction
-from callhouse.model.figures import CauseShare, Figures, Share, StepShare
-from callhouse.model.instant import HOUR, MINUTE, SECOND, time_zone
+from callhouse.model.figures import CauseShare, Figures, Share, StepShare, Stretch
+from callhouse.model.instant import DAY, HOUR, SECOND, time_zone
+from callhouse.model.week import QUARTER, local_time
 from callhouse.store import concurrency, totals
 from callhouse.store.engine import Engine, Reader
 from callhouse.store.kinds import Kind, taken_apart
 from callhouse.store.rollups import COMPLETE, cut
-from callhouse.store.totals import APPLICATION, DEST, ENDED, QUARTER, SRC, STARTED, STEP, Counted, Sums
+from callhouse.store.totals import APPLICATION, DEST, ENDED, SRC, STARTED, STEP, Counted, Sums
 
 LISTED = 20
 """Numbers, applications and steps that are shown."""
+
+HOURS_SHOWN, DAYS_SHOWN = 50 * HOUR, 100 * DAY
+"""Up to these lengths the course of a period is told by hours and by days; beyond, by weeks."""
 
 _NAMES_AT_ONCE = 500
 _OWN_NUMBERS = "SELECT number FROM counted_numbers WHERE account_id = :account_id AND is_own = 1"
@@ -69,23 +75,41 @@ class FigureReader:
         return await self._engine.read(lambda reader: figures(reader, accounts, since, until, zone, now))
 
     async def compared(
-        self, accounts: Sequence[Account], since: int, until: int, timezone: str
+        self,
+        accounts: Sequence[Account],
+        since: int,
+        until: int,
+        timezone: str,
+        *,
+        before: tuple[int, int] | None = None,
     ) -> tuple[Figures, Figures]:
-        """The figures of a period, and of that of the same length before it."""
+        """The figures of a period, and of another *before* it, or else the one of the same length that leads up to it.
+
+        Lists of the latter name all that there is.
+        """
         zone, now = time_zone(timezone), self._clock()
-        before = since - (until - since)
+        low, high = before or (since - (until - since), since)
 
         def work(reader: Reader) -> tuple[Figures, Figures]:
             return (
                 figures(reader, accounts, since, until, zone, now),
-                figures(reader, accounts, before, since, zone, now),
+                figures(reader, accounts, low, high, zone, now, listed=None),
             )
 
         return await self._engine.read(work)
 
 
-def figures(reader: Reader, accounts: Sequence[Account], since: int, until: int, zone: tzinfo, now: int) -> Figures:
-    """The figures of one snapshot."""
+def figures(
+    reader: Reader,
+    accounts: Sequence[Account],
+    since: int,
+    until: int,
+    zone: tzinfo,
+    now: int,
+    *,
+    listed: int | None = LISTED,
+) -> Figures:
+    """The figures of one snapshot; lists hold what has the most calls, *listed* of them."""
     shown_since = {account.id: account.retention.calls_since(now) for account in accounts}
     sums = _Sums()
     quarters: Counter[int] = Counter()
@@ -95,6 +119,7 @@ def figures(reader: Reader, accounts: Sequence[Account], since: int, until: int,
         shown = max(since, account.retention.sessions_since(now))
         found = reader.rows(_ERRORS, {"account_id": account.id, "low": shown, "high": until})[0]
         errors, calls_with_errors = errors + found[0], calls_with_errors + found[1]
+    peak = concurrency.peak(reader, shown_since, since, until)
     by_kind = [(taken_apart(int(kind)), of) for kind, of in sums.of(STARTED).items()]
     answered = [of for kind, of in by_kind if kind.answered]
     return Figures(
@@ -107,11 +132,13 @@ def figures(reader: Reader, accounts: Sequence[Account], since: int, until: int,
         directions=_directions(by_kind),
         causes=_causes(by_kind),
         heat=_heat(quarters, zone),
-        peak=concurrency.peak(reader, shown_since, since, until),
+        course=_course(quarters, since, until, zone),
+        peak=peak.calls,
+        peak_at=peak.at,
         now=sum(concurrency.now(reader, account_id, shown, now) for account_id, shown in shown_since.items()),
-        numbers=_most(_numbers(sums)),
-        applications=_most({name: of for name, of in sums.of(APPLICATION).items() if name}),
-        steps=_steps(sums.of(STEP)),
+        numbers=_most(_numbers(sums), listed),
+        applications=_most({name: of for name, of in sums.of(APPLICATION).items() if name}, listed),
+        steps=_steps(sums.of(STEP), listed),
         errors=errors,
         calls_with_errors=calls_with_errors,
     )
@@ -135,11 +162,11 @@ def _add_up(reader: Reader, account_id: int, since: int, until: int, sums: _Sums
             for name, *more in _summed(reader, {**bounds, "topic": topic, "width": width}, names):
                 sums.add(topic, name, more)
     low, high = -(-since // HOUR), until // HOUR
-    found = reader.rows(_QUARTERS, {"account_id": account_id, "topic": QUARTER, "low": low, "high": high})
+    found = reader.rows(_QUARTERS, {"account_id": account_id, "topic": totals.QUARTER, "low": low, "high": high})
     for quarter, hour, calls in found:
         quarters[hour * 4 + int(quarter)] += calls
     for (topic, name, hour), more in edges.items():
-        if topic == QUARTER:
+        if topic == totals.QUARTER:
             quarters[hour * 4 + int(name)] += more[0]
         elif topic != ENDED:
             sums.add(topic, name, more)
@@ -173,9 +200,36 @@ def _heat(quarters: Mapping[int, int], zone: tzinfo) -> list[list[int]]:
     """The calls by weekday and hour of the zone, which is off by whole quarters of an hour wherever people live."""
     heat = [[0] * 24 for _ in range(7)]
     for quarter, calls in quarters.items():
-        local = datetime.fromtimestamp(quarter * 15 * MINUTE // SECOND, zone)
+        local = local_time(quarter * QUARTER, zone)
         heat[local.weekday()][local.hour] += calls
     return heat
+
+
+def _course(quarters: Mapping[int, int], since: int, until: int, zone: tzinfo) -> list[Stretch]:
+    """The calls by hour, day or week, the first and the last as far as the period goes."""
+    if since >= until:
+        return []
+    bounds = [since, *_turns(since, until, zone), until]
+    calls = [0] * (len(bounds) - 1)
+    for quarter, count in quarters.items():
+        # A quarter that the period begins in begins before it.
+        calls[bisect_right(bounds, max(quarter * QUARTER, since)) - 1] += count
+    return [Stretch(*span, count) for span, count in zip(pairwise(bounds), calls, strict=True)]
+
+
+def _turns(since: int, until: int, zone: tzinfo) -> Iterator[int]:
+    """When the hours, days or weeks of the zone begin within the period."""
+    if until - since <= HOURS_SHOWN:
+        turn = since // HOUR * HOUR
+        while (turn := turn + QUARTER) < until:
+            if local_time(turn, zone).minute == 0 and turn > since:
+                yield turn
+        return
+    day = local_time(since, zone).date()
+    while (turn := int(datetime(day.year, day.month, day.day, tzinfo=zone).timestamp()) * SECOND) < until:
+        if turn > since and (until - since <= DAYS_SHOWN or day.weekday() == 0):
+            yield turn
+        day += timedelta(days=1)
 
 
 def _numbers(sums: _Sums) -> dict[str, Sums]:
@@ -187,11 +241,14 @@ def _numbers(sums: _Sums) -> dict[str, Sums]:
     return both.of(DEST)
 
 
-def _most(sums: Mapping[str, Sums]) -> list[Share]:
-    most = nlargest(LISTED, sums.items(), key=lambda item: (item[1][0], item[0]))
-    return [Share(name, calls, talk) for name, (calls, talk, _) in most]
+def _most(sums: Mapping[str, Sums], listed: int | None) -> list[Share]:
+    return [Share(name, calls, talk) for name, (calls, talk, _) in _largest(sums, listed)]
 
 
-def _steps(sums: Mapping[str, Sums]) -> list[StepShare]:
-    most = nlargest(LISTED, sums.items(), key=lambda item: (item[1][0], item[0]))
+def _steps(sums: Mapping[str, Sums], listed: int | None) -> list[StepShare]:
+    most = _largest(sums, listed)
     return [StepShare(*msgspec.json.decode(name, type=tuple[str, str, str]), of[0]) for name, of in most]
+
+
+def _largest(sums: Mapping[str, Sums], listed: int | None) -> list[tuple[str, Sums]]:
+    return nlargest(len(sums) if listed is None else listed, sums.items(), key=lambda item: (item[1][0], item[0]))

@@ -9,6 +9,7 @@ import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
+from callhouse.model.browsing import BUSY_CAUSES, UNANSWERED_CAUSES, Status
 from callhouse.model.call import Call, Direction
 from callhouse.model.query import CallQuery
 
@@ -28,13 +29,24 @@ _SOURCE_PLACES = {source: place for place, source in enumerate(_SOURCES)}
 _VERIFICATION_PLACES = {verification: place for place, verification in enumerate(_VERIFICATIONS)}
 
 _ANSWERED = 4
-ANSWERED = f"(kind & {_ANSWERED}) > 0"
-"""The condition that a call was answered."""
+
+DIRECTION = "CASE (kind & 3) WHEN 0 THEN 'inbound' WHEN 1 THEN 'outbound' ELSE 'transfer' END"
+OF_CAUSE = f"(kind >> 10) = :cause_code + {_FIRST_CAUSE}"
+"""Conditions that an index of calls answers, as it holds their kinds; the code must be below 10000."""
 
 _DIRECTION_OF = "(kind & 3)"
 _SOURCE_OF = "((kind >> 3) & 15)"
 _VERIFICATION_OF = "((kind >> 7) & 7)"
 _CAUSE_OF = "(kind >> 10)"
+
+WITHOUT_CAUSE = f"{_CAUSE_OF} <= {_OTHER_CAUSE}"
+STATUS = f"""
+CASE WHEN started IS NULL OR ended IS NULL THEN 'in progress' WHEN (kind & {_ANSWERED}) > 0 THEN 'answered'
+WHEN {_CAUSE_OF} IN ({", ".join(str(_FIRST_CAUSE + code) for code in BUSY_CAUSES)}) THEN 'busy'
+WHEN {_CAUSE_OF} IN ({", ".join(str(_FIRST_CAUSE + code) for code in UNANSWERED_CAUSES)}, {_NO_CAUSE})
+OR {_CAUSE_OF} BETWEEN {_FIRST_CAUSE + 4000} AND {_FIRST_CAUSE + 4999} THEN 'unanswered' ELSE 'failed' END
+"""
+"""What became of a call."""
 
 
 class Kind(NamedTuple):
@@ -46,16 +58,17 @@ class Kind(NamedTuple):
     cause: int | None
 
 
-def kind_of(call: Call, cause_code: int | None, *, has_log: bool) -> int:
+def kind_of(call: Call, cause_code: int | None) -> int:
     """The kind of *call*.
 
-    It was answered where that is said, or it has a length; a log without any word on an answer, of a call that ended
-    in no other way than by hanging up, is that of one which something took.
+    It was answered where that is said, or it has a length; without any word on an answer, when it lasted and ended in
+    no other way than by hanging up.
     """
     if call.answer is not None or call.duration is not None:
         answered = call.answer is not None or bool(call.duration)
     else:
-        answered = has_log and (cause_code is None or 4000 <= cause_code < 5000)
+        lasted = call.start is not None and call.end is not None and call.end > call.start
+        answered = lasted and (cause_code is None or 4000 <= cause_code < 5000)
     direction = 0 if call.direction is None else _DIRECTIONS.index(call.direction)
     source = _SOURCE_PLACES.get(call.hangup_source, _OTHER_SOURCE)
     verification = _VERIFICATION_PLACES.get(call.stir_verification, _OTHER_VERIFICATION)
@@ -76,6 +89,18 @@ def taken_apart(kind: int) -> Kind:
         _SOURCES[source] if source < len(_SOURCES) else None,
         cause - _FIRST_CAUSE if cause >= _FIRST_CAUSE else None,
     )
+
+
+@functools.lru_cache(4_096)
+def status_of(kind: int) -> Status:
+    """What became of a complete call; the same as STATUS says in SQL."""
+    if is_answered(kind):
+        return "answered"
+    code = (kind >> 10) - _FIRST_CAUSE
+    if code in BUSY_CAUSES:
+        return "busy"
+    is_plain = kind >> 10 == _NO_CAUSE or code in UNANSWERED_CAUSES or 4000 <= code < 5000
+    return "unanswered" if is_plain else "failed"
 
 
 def chooser(query: CallQuery) -> Callable[[int], bool] | None:

@@ -16,7 +16,6 @@ class Session:
 
     __slots__ = (
         "account_id",
-        "answered",
         "call",
         "changed",
         "counted",
@@ -49,9 +48,8 @@ class Session:
         self.row_id: int | None = None
         self.stored: Call | None = None
         self.stored_events = 0
-        # What the store's row says beside the call: whether it is known to have been answered, its place in the totals
-        # (None unless it is complete), and the last step of its log, which the batch may change.
-        self.answered = False
+        # What the store's row says beside the call: its place in the totals (None unless it is complete), and the last
+        # step of its log, which the batch may change.
         self.counted: Counted | None = None
         self.last_step: str | None = None
         self.waiting = 0

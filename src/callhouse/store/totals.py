@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, cast
 import msgspec
 
 from callhouse.model.instant import HOUR, MINUTE
-from callhouse.model.step import decode_step
+from callhouse.model.step import Step, decode_step, encode_step
 from callhouse.store import kinds, rollups
 from callhouse.store.engine import Reader, Transaction
 from callhouse.store.rollups import COMPLETE
@@ -35,7 +35,12 @@ FEW_NUMBERS = 1_000
 SAMPLED = 256
 """Of one in so many calls the numbers are looked at: whether they have many."""
 
-_LONGEST_NAME = 100
+LONGEST_NAME = 100
+"""Characters of an application's name that are told apart."""
+
+_LONGEST = f"substr(application_name, 1, {LONGEST_NAME})"
+OF_APPLICATION = f"{_LONGEST} = :application"
+OF_STEP = f"last_step = :last_step AND coalesce({_LONGEST}, '') = :of_application"
 _QUARTER = 15 * MINUTE
 
 
@@ -130,7 +135,7 @@ def talked(call: Counted) -> int:
 
 
 def application_of(call: Counted) -> str:
-    return (call.application_name or "")[:_LONGEST_NAME]
+    return (call.application_name or "")[:LONGEST_NAME]
 
 
 def step_of(call: Counted) -> str:
@@ -303,6 +308,21 @@ def calls_of_number(reader: Reader, account_id: int, number: str, since: int, un
         edge = _EDGE.format(column="started", of="src_key = :number AND dest_key IS DISTINCT FROM :number")
         calls += _total(reader, account_id, SRC, [number], since, until, edge, given)
     return calls
+
+
+def calls_of_application(reader: Reader, account_id: int, application: str, since: int, until: int) -> int:
+    """How many complete calls of *application* the window holds."""
+    name = application[:LONGEST_NAME]
+    edge = _EDGE.format(column="started", of=OF_APPLICATION)
+    return _total(reader, account_id, APPLICATION, [name], since, until, edge, {"application": name})
+
+
+def calls_of_step(reader: Reader, account_id: int, application: str, step: Step, since: int, until: int) -> int:
+    """How many complete calls whose log ends at *step* of *application* (empty: none) the window holds."""
+    last_step = encode_step(step)
+    edge = _EDGE.format(column="started", of=OF_STEP)
+    given = {"last_step": last_step, "of_application": application}
+    return _total(reader, account_id, STEP, [_step_of(application, last_step)], since, until, edge, given)
 
 
 def _total(

@@ -114,7 +114,7 @@ class BatchWriter:
             session = self._sessions[known.account_id, known.call.session_id]
             session.row_id, session.stored, session.call = known.id, known.call, known.call
             session.stored_events, session.last_step = known.event_count, known.last_step
-            session.answered, session.counted = known.answered, known.counted
+            session.counted = known.counted
         self._logs.load_waiting(self._sessions)
 
     def _rejoin(self, group: Group) -> None:
@@ -288,5 +288,4 @@ class BatchWriter:
 
 def _row(session: Session) -> dict[str, Any]:
     assert session.call is not None
-    has_log = session.stored_events > 0 or session.answered
-    return call_rows.row_of(session.account_id, session.call, session.stored_events, session.last_step, has_log=has_log)
+    return call_rows.row_of(session.account_id, session.call, session.stored_events, session.last_step)
