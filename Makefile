@@ -44,5 +44,5 @@ $(INSTALLED): pyproject.toml
 
 debian-packages:
 	sh scripts/debian-packages.sh php:php-cli curl:curl chromium:chromium php-curl:php-curl php-xml:php-xml node:nodejs npm:npm \
-		kamailio:kamailio sipp:sip-tester sqlite3:sqlite3 kamailio-acc_json:kamailio-extra-modules \
+		kamailio:kamailio sipp:sip-tester sqlite3:sqlite3 postgres:postgresql kamailio-acc_json:kamailio-extra-modules \
 		kamailio-http_client:kamailio-utils-modules kamailio-db_sqlite:kamailio-sqlite-modules faketime:faketime

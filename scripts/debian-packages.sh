@@ -11,6 +11,8 @@ for pair in "$@"; do
         php-curl) php -m 2>/dev/null | grep -qx curl || missing="$missing $package" ;;
         php-xml) php -m 2>/dev/null | grep -qx SimpleXML || missing="$missing $package" ;;
         kamailio-*) ls /usr/lib/*/kamailio/modules/"$module".so 2>/dev/null | grep -q . || missing="$missing $package" ;;
+        # Not in the path, as several versions may be installed.
+        postgres) ls /usr/lib/postgresql/*/bin/postgres >/dev/null 2>&1 || missing="$missing $package" ;;
         *) command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing $package" ;;
     esac
 done
