@@ -6,18 +6,24 @@ import io
 import json
 import os
 import re
+import shlex
 import subprocess
+import sys
 import time
 from pathlib import Path
+from urllib.parse import quote
+from zoneinfo import ZoneInfo
 
 import pytest
 from arro3.io import read_parquet
 
 from callhouse.console.columns import COLUMNS
+from callhouse.console.filters import field, instant
 from callhouse.model.call import Call
 from callhouse.sources.native import read_call
+from conftest import KEEP_ALL
 from console.visiting import Visitor
-from serving import callhouse, send
+from serving import Server, callhouse, send
 from test_security import HOSTILE, text_fields
 
 SAMPLES = Path(__file__).parents[1] / "sources" / "samples"
@@ -58,6 +64,14 @@ def visitor(server, login):
     with Visitor(server) as somebody:
         somebody.sign_in(*login.fuse)
         yield somebody
+
+
+@pytest.fixture
+def hasty(tmp_path):
+    """A server that gives a search up after its first look."""
+    program = "from callhouse.store import browsing; browsing.PATIENCE = 0.0005; from callhouse.cli import app; app()"
+    with Server(tmp_path / "data", *KEEP_ALL, command=[sys.executable, "-c", program]) as running:
+        yield running
 
 
 ALL = ["live", "agent", "ivr%2F1%3Ba%20b", "busy", "old"]
@@ -103,7 +117,9 @@ def test_a_filter_or_a_search_finds_what_it_says(visitor, query, found):
 @pytest.mark.parametrize(
     "query",
     ["last=3x", "direction=up", "status=lost", "cause=a", "cause=-1", "shortest=1e3", "errors=maybe", "since=yesterday",
-     "until=2020-13-01T00:00", "before=x", "after=1", f"before={'9' * 30}~x", "q=" + "x" * 501],
+     "until=2020-13-01T00:00", "since=0001-01-01T00:00", "until=0001-01-01T00:00%2B14:00", "at=9999-12-31T23:59:59",
+     "since=9999-12-31T23:59-12:00", "at=0001-01-01T00:00Z",
+     "before=x", "after=1", f"before={'9' * 30}~x", "q=" + "x" * 501],
 )  # fmt: skip
 def test_what_is_no_filter_is_a_clear_page_and_no_failure(visitor, query):
     refused = visitor.get(f"/calls?{query}")
@@ -135,11 +151,152 @@ def test_links_lead_through_all_pages_and_back_however_many_calls_come_meanwhile
         assert "s000" in visitor.get(first.headers.get("location", "").removeprefix("/console") or "/calls").text
 
 
+@pytest.mark.parametrize("name", ["t002", "t002 ", " t002"])
+def test_blanks_of_a_session_id_are_part_of_where_a_page_begins(server, name):
+    login = server.account(f"blank{len(name)}{name[0] == ' '}@console.example")
+    names = [*(f"t{n:03}" for n in range(3, 52)), "t002", "t002 ", " t002", "a"]
+    send(server, login, [{"session_id": each, "start": NOW - 60, "end": NOW} for each in names])
+    listed = sorted(names, reverse=True)
+    with Visitor(server) as visitor:
+        visitor.sign_in(*login.fuse)
+        for way, found in (("before", listed[listed.index(name) + 1 :]), ("after", listed[: listed.index(name)])):
+            page = visitor.get(f"/calls?{way}={quote(f'{(NOW - 60) * 1000}~{name}')}")
+            if way == "before" or page.status_code == 200:
+                shown = re.findall(r'<td class="when"><a href="/console/call/([^"]+)"', page.text)
+                assert shown == [quote(each) for each in (found[:50] if way == "before" else found[-50:])]
+
+
+def test_a_search_that_took_too_long_goes_on_where_its_link_leads(hasty):
+    login = hasty.account()
+    day = 86_400
+    calls = [{"session_id": f"s{n}", "start": NOW - n * day - 9, "end": NOW - n * day, "src": "1"} for n in range(29)]
+    send(hasty, login, calls)
+    with Visitor(hasty) as visitor:
+        visitor.sign_in(*login.fuse)
+        found, path, steps = [], "/calls?shortest=5&last=30d", 0
+        while path:
+            page = visitor.get(path)
+            assert page.status_code == 200, page.text
+            found += re.findall(r'href="/console/call/(\w+)"', page.text)
+            link = re.search(r'href="/console(/calls[^"]+)">Look further back', page.text)
+            path, steps = html.unescape(link[1]) if link else None, steps + 1
+        assert found == [f"s{n}" for n in range(29)]
+        assert steps > 1
+
+
+def test_a_preset_that_is_chosen_stands_for_the_range_that_was_given(visitor):
+    old = "since=2020-01-01T00:00&until=2021-01-01T00:00"
+    assert visitor.sessions(f"/calls?was=any&last=1h&{old}") == ALL[:4]
+    # The range is the newer one where the preset stayed as it was, and in a link.
+    assert visitor.sessions(f"/calls?was=1h&last=1h&{old}") == []
+    assert visitor.sessions(f"/calls?last=1h&{old}") == []
+    page = visitor.get(f"/calls?last=1h&{old}").text
+    assert 'name="was" value="any"' in page
+    assert "The range below" in page
+
+
+def test_the_form_keeps_a_cause_that_is_in_no_table_and_the_second_of_two_equal_hours(server, visitor):
+    assert '<option value="4321" selected>4321</option>' in visitor.get("/calls?cause=4321").text
+    login = server.account("fold@console.example", "--timezone", "America/New_York")
+    second = 1_793_513_700  # 2026-11-01, 01:15 for the second time
+    send(
+        server, login, [{"session_id": f"h{n}", "start": second + 60 - 3600 * n, "end": second + 90} for n in range(2)]
+    )
+    with Visitor(server) as their:
+        their.sign_in(*login.fuse)
+        page = their.get("/calls?since=2026-11-01T06:15:00Z").text
+        [(kind, value)] = re.findall(r'<input type="([a-z-]+)" name="since" value="([^"]+)"', page)
+        assert (kind, value) == ("text", "2026-11-01T01:15:00-05:00")
+        assert their.sessions(f"/calls?since={quote(value)}") == ["h0"]
+        assert 'type="datetime-local" name="since"' in their.get("/calls?since=2026-11-01T05:15:00Z").text
+
+
+def test_a_field_for_dates_says_every_instant_again():
+    for name in ("America/New_York", "Europe/Berlin", "Australia/Lord_Howe", "UTC"):
+        zone = ZoneInfo(name)
+        for at in range(1_760_000_000_000, 1_795_000_000_000, 1_799_000):
+            assert instant("since", field(at, zone), zone, 0) == at
+
+
+def test_without_scripts_the_number_of_calls_is_a_link_away(visitor):
+    page = visitor.get("/calls?status=busy").text
+    [link] = re.findall(r'href="/console([^"]+)" data-without-script>Count them', page)
+    assert '<p class="count"><b>1</b> call' in visitor.get(html.unescape(link)).text
+
+
+def test_a_leg_that_shares_the_sip_call_id_is_listed_once(server):
+    login = server.account("related@console.example")
+    times = {"start": NOW - 60, "end": NOW - 1, "sip_call_id": "shared"}
+    of_it = [
+        {"session_id": "main", "call_uuid": "m", **times},
+        {"session_id": "leg", "parent_call_uuid": "m", **times},
+        {"session_id": "elsewhere", **times},
+    ]
+    send(server, login, of_it)
+    with Visitor(server) as visitor:
+        visitor.sign_in(*login.fuse)
+        related = visitor.get("/call/main").text.partition('<ul class="related">')[2].partition("</ul>")[0]
+        assert re.findall(r'class="dim">([\w -]+)</span> <a href="/console/call/(\w+)"', related) == [
+            ("leg", "leg"),
+            ("same SIP Call-ID", "elsewhere"),
+        ]
+
+
+@pytest.mark.parametrize("name", ["/", "//", ".", "..", "./.", "a/", "/a", "a/../b", "?x#y", "%2F"])
+def test_every_session_id_has_an_address_that_leads_to_its_call(server, name):
+    login = server.account(f"named{name.encode().hex()}@console.example")
+    event = {"timestamp": NOW - 30, "class": "info", "line": "Logged."}
+    send(server, login, [{"session_id": name, "start": NOW - 60, "events": [event]}])
+    with Visitor(server) as visitor:
+        visitor.sign_in(*login.fuse)
+        [link] = re.findall(r'<td class="when"><a href="/console([^"]+)"', visitor.get("/calls").text)
+        page = visitor.get(html.unescape(link))
+        assert page.status_code == 200
+        assert "Logged." in page.text
+        paths = re.findall(r'(?:data-path|data-moment|hx-sse:connect)="/console([^"]+)"', page.text)
+        assert len(paths) == 3
+        for path in paths:
+            with visitor.client.stream("GET", f"/console{html.unescape(path)}") as answer:
+                assert answer.status_code == 200
+        command = re.findall(r"<code>(curl [^<]+/console/record[^<]+)</code>", page.text)[0]
+        address = shlex.split(html.unescape(command))[-1]
+        assert visitor.client.get(address).json()["session_id"] == name
+
+
+def test_the_event_nearest_to_an_instant_is_told_and_its_page_is_shown(server):
+    login = server.account("moments@console.example")
+    events = [{"timestamp": NOW - 1000 + n, "class": "info", "line": f"step {n}"} for n in range(900)]
+    send(server, login, [{"session_id": "long", "start": NOW - 1000, "end": NOW, "events": events}])
+    with Visitor(server) as visitor:
+        visitor.sign_in(*login.fuse)
+        said = visitor.get("/moment/long?at=700400")
+        assert (said.text, said.headers["content-type"]) == ("11:40.000  info  step 700", "text/plain; charset=utf-8")
+        assert visitor.get("/moment/long?at=-5").text.endswith("step 0")
+        assert visitor.get("/moment/long?at=x").text == ""
+        page = visitor.get("/events/long?at=700400").text
+        assert re.findall(r"<span>step (\d+)</span>", page) == [str(n) for n in range(600, 800)]
+        assert '<tr id="e700" data-at="700000" class="pointed">' in page
+        assert "Show earlier events" in page
+        assert "No event matches." in visitor.get("/events/long?at=700400&text=zzz").text
+
+
+def test_what_lies_ahead_is_said_to(server):
+    login = server.account("ahead@console.example")
+    blank = {"session_id": "ahead", "start": NOW + 7200, "end": NOW + 7260, "src": "  ", "dest": "\u3000"}
+    send(server, login, [blank])
+    with Visitor(server) as visitor:
+        visitor.sign_in(*login.fuse)
+        page = visitor.get("/call/ahead").text
+        assert page.count("still ahead, in ") == 2
+        assert "<title>unknown → unknown" in page
+        assert visitor.get("/calls").text.count('<span class="dim">unknown</span>') == 2
+
+
 def test_a_call_is_told_in_words_with_its_deltas_its_legs_and_its_log(visitor):
     page = html.unescape(visitor.get("/call/ivr%2F1%3Ba%20b").text)
     for said in (
         "rang 4 s", "talked 56 s", "1 min", "The caller hung up.", "The call ended in the normal way.", "Q.850 16",
-        "4000", "Normal Hangup", "2125550199 → 3001", "same SIP Call-ID", "Welcome to Harbor Lane", "0:09.500",
+        "4000", "Normal Hangup", "2125550199 → 3001", "Welcome to Harbor Lane", "0:09.500",
         "HTTP 503 from the warehouse", "Ada", "abc@sbc", "0.0123", "[1]",
     ):  # fmt: skip
         assert said in page, said
@@ -190,12 +347,14 @@ def test_events_are_filtered_by_class_and_text_and_shown_some_at_a_time(server):
 
         def shown(query):
             page = visitor.get(f"/events/long?{query}").text
-            following = re.search(r'name="from" value="(\d+)"', page)
+            following = re.search(r'name="shown" value="(\d+)"', page)
             return [int(n) for n in re.findall(r"<span>step (\d+)</span>", page)], following and following[1]
 
-        assert shown("") == (list(range(200)), "200")
-        assert shown("from=900") == (list(range(900, 1_000)), None)
-        assert shown("class=debug&from=800") == (list(range(801, 1_000, 2)), None)
+        assert shown("") == (list(range(200)), "400")
+        assert shown("from=0&shown=400") == (list(range(400)), "600")
+        assert shown("from=900") == (list(range(900, 1_000)), "400")
+        assert 'name="from" value="700"' in visitor.get("/events/long?from=900").text
+        assert shown("class=debug&from=800") == (list(range(801, 1_000, 2)), "400")
         assert shown("text=STEP+99") == ([99, *range(990, 1_000)], None)
         assert shown("class=info&class=nonsense&text=99&from=abc") == ([*range(990, 1_000, 2)][:5] and
                [n for n in range(0, 1_000, 2) if "99" in str(n)], None)  # fmt: skip
@@ -228,6 +387,7 @@ FORMATS = {
 @pytest.mark.parametrize("name", ["csv", "ndjson"])
 def test_an_export_holds_every_call_of_the_filter_and_what_was_sent_of_it(visitor, name):
     answer = visitor.get(f"/export/{name}")
+    assert answer.headers["content-type"].count("charset") <= 1
     assert re.fullmatch(rf'attachment; filename="calls-\d{{8}}-\d{{6}}.{name}"', answer.headers["content-disposition"])
     rows = FORMATS[name](answer.content)
     assert [row["session_id"] for row in rows] == ["live", "agent", "ivr/1;a b", "busy", "old"]

@@ -85,7 +85,7 @@ def test_a_refused_record_is_kept_when_it_is_tried_again_after_what_kept_it_out_
     assert changed.status_code == 303
     assert 'value="forever"' in operator.get("/account").text
     told = visitor.send("/quarantine", page="/ingest", what="replay")
-    assert told.headers["location"] == "/console/ingest?told=1+accepted,+3+refused+again."
+    assert told.headers["location"] == "/console/ingest?told=replayed-1-3"
     assert "1 accepted, 3 refused again." in text(visitor.client.get(told.headers["location"]))
     assert visitor.sessions() == ["fine", "ancient"]
     assert len(entries(visitor)) == 3
@@ -179,3 +179,11 @@ def test_the_commands_to_begin_with_work_as_they_stand(server, visitor, login):
     assert "test-1" in answers[1]
     assert '"status":"success"' in answers[2]
     assert '"total_count":2' in answers[3]
+
+
+def test_a_link_cannot_put_its_own_words_into_a_page(operator):
+    foreign = ("Call+us:+555", "replayed-1", "replayed-1-x", "dropped-1-2", f"dropped-{'9' * 10}", "{0}", "dropped-")
+    for page in ("/ingest", "/account"):
+        for told in foreign:
+            assert 'class="told"' not in operator.get(f"{page}?told={told}").text
+        assert '<p class="told" role="status">12 dropped.</p>' in operator.get(f"{page}?told=dropped-12").text

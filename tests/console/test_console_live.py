@@ -1,6 +1,9 @@
 """Streams of the console: they tell what changes, end with the sign-in, and keep nothing from stopping."""
 
+import threading
 import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -83,11 +86,12 @@ def test_a_stopping_server_waits_for_no_stream(watched):
         assert list(told) == []
 
 
-def test_more_streams_than_may_be_open_are_told_to_come_again(watched):
-    _, _, visitor = watched
+def test_more_streams_than_an_account_may_have_are_told_to_come_again_and_others_are_served(watched):
+    server, _, visitor = watched
+    other = server.account("other@console.example")
     streams, lines = [], []
     try:
-        for _ in range(live.MOST_STREAMS):
+        for _ in range(live.MOST_OF_ACCOUNT):
             request = visitor.client.build_request("GET", "/console/calls/live")
             streams.append(visitor.client.send(request, stream=True))
             lines.append(streams[-1].iter_lines())
@@ -96,6 +100,42 @@ def test_more_streams_than_may_be_open_are_told_to_come_again(watched):
         assert refused.status_code == 429
         assert refused.headers["retry-after"] == "30"
         assert visitor.get("/calls").status_code == 200
+        with Visitor(server) as somebody:
+            somebody.sign_in(*other.fuse)
+            with somebody.client.stream("GET", "/console/calls/live") as served:
+                assert served.status_code == 200
     finally:
         for stream in streams:
             stream.close()
+    # The places are free again.
+    until = time.monotonic() + 30
+    while True:
+        with visitor.client.stream("GET", "/console/calls/live") as again:
+            if again.status_code == 200:
+                break
+        assert time.monotonic() < until
+
+
+def test_streams_that_are_asked_for_at_once_are_counted_at_once(watched):
+    _, _, visitor = watched
+
+    def asked(_):
+        with visitor.client.stream("GET", "/console/calls/live") as response:
+            everybody_asked.wait(60)
+            return response.status_code
+
+    attempts = live.MOST_OF_ACCOUNT + 10
+    everybody_asked = threading.Barrier(attempts)
+    with ThreadPoolExecutor(attempts) as pool:
+        statuses = Counter(pool.map(asked, range(attempts)))
+    assert statuses == {200: live.MOST_OF_ACCOUNT, 429: 10}
+
+
+def test_the_stream_of_a_download_that_is_not_known_ends_soon(watched):
+    _, _, visitor = watched
+    began = time.monotonic()
+    with visitor.client.stream("GET", "/console/export/progress?id=none") as response:
+        told = list(messages(response))
+    assert "There is no such download." in told[-2][1]
+    assert told[-1] == ("over", "")
+    assert time.monotonic() - began < 40

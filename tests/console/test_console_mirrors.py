@@ -151,6 +151,6 @@ def test_what_a_mirror_could_not_understand_is_tried_again_and_tells_of_the_mirr
     asyncio.run(refuse())
     assert re.search(r"was odd .* mirrors of plivo · sales", text(visitor.get("/ingest")))
     told = visitor.send("/quarantine", page="/ingest", what="replay")
-    assert told.headers["location"] == "/console/ingest?told=1+accepted,+0+refused+again."
+    assert told.headers["location"] == "/console/ingest?told=replayed-1-0"
     [name] = visitor.sessions()
     assert "Source mirror sales First received" in text(visitor.get(f"/call/{name}"))

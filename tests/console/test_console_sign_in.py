@@ -1,8 +1,10 @@
 """Who gets into the console, by what, and what ends it; changes that nobody of the console asked for are refused."""
 
+import re
 import ssl
 import time
 from http.cookies import SimpleCookie
+from urllib.parse import quote
 
 import apsw
 import httpx
@@ -289,3 +291,37 @@ def test_a_sign_in_that_is_not_used_is_over(stored, clock):
         assert found is None, "a week is the longest"
 
     stored(work)
+
+
+@pytest.mark.parametrize("target", ["//[", "//\u2100", "/console//[", "//[::1"])
+def test_a_target_that_is_no_address_leads_to_the_calls(visitor, login, target):
+    assert visitor.get(f"/sign-in?next={quote(target)}").status_code == 200
+    assert visitor.sign_in(*login.fuse, next=target).status_code == 303
+    changed = visitor.send("/timezone", page="/calls", timezone="Europe/Berlin", next=target)
+    assert (changed.status_code, changed.headers["location"].startswith("/console/")) == (303, True)
+
+
+@pytest.mark.parametrize("name", ["posixrules", "Factory", "localtime", "right/Europe/Berlin"])
+def test_what_is_no_places_time_zone_is_refused(visitor, login, name):
+    visitor.sign_in(*login.fuse)
+    assert visitor.send("/timezone", page="/calls", timezone=name).status_code == 400
+
+
+def test_after_a_wrong_secret_the_secret_is_what_is_typed_next(visitor, login):
+    focused = r'<input name="(\w+)"[^>]* autofocus>'
+    assert re.findall(focused, visitor.get("/sign-in").text) == ["name"]
+    assert re.findall(focused, visitor.sign_in(login.email, "wrong").text) == ["secret"]
+
+
+def test_a_page_tells_its_headers_alone_to_who_asks_for_no_more(visitor, login):
+    refused = visitor.client.head("/console/calls?q=1")
+    assert (refused.status_code, refused.headers["location"]) == (
+        303,
+        "/console/sign-in?next=%2Fconsole%2Fcalls%3Fq%3D1",
+    )
+    visitor.sign_in(*login.fuse)
+    for path in ("/calls", "/call/mine", "/dashboard", "/ingest", "/account", "/record/mine", "/static/console.css"):
+        told = visitor.client.head(f"/console{path}")
+        assert (told.status_code, told.content) == (200, b""), path
+        assert told.headers["content-type"].count("charset") <= 1
+    assert visitor.client.head("/console/call/nothing").status_code == 404

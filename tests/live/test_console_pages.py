@@ -284,6 +284,103 @@ def test_ten_thousand_events_are_drawn_and_shown_some_at_a_time(visit):
     expect(page.locator(".events tbody tr")).to_have_count(1)
 
 
+def test_a_click_on_the_timeline_of_many_events_shows_the_one_that_was_then(visit):
+    page = visit("odd")
+    page.goto("/console/call/many")
+    ticks = page.locator(".ticks")
+    box = ticks.bounding_box()
+    at = {"x": box["width"] * 0.75, "y": box["height"] / 2}
+    ticks.hover(position=at)
+    expect(page.locator("#pointed")).to_contain_text(" Step ")
+    said = page.locator("#pointed").inner_text()
+    ticks.click(position=at)
+    pointed = page.locator(".events tr.pointed")
+    expect(pointed).to_have_count(1)
+    expect(pointed).to_be_in_viewport()
+    assert said.split()[-1] == pointed.locator(".line span").inner_text().split()[-1]
+    assert int(said.split()[-1]) > 1_000
+    page.get_by_role("button", name="Show earlier events").click()
+    expect(page.locator(".events tbody tr")).to_have_count(400)
+
+
+def test_what_the_reader_of_a_call_in_progress_does_stays_as_it_is(visit, server, logins):
+    start = int(time.time()) - 600
+    call = {"session_id": "read", "src": "7", "dest": "8", "start": start}
+    events = [
+        {"timestamp": start + n, "class": ("info", "debug")[n % 2], "line": f"Line {n}", "data": {"n": n}}
+        for n in range(500)
+    ]
+    send(server, logins["odd"], [{**call, "events": events}])
+    page = visit("odd")
+    page.goto("/console/call/read")
+    shown, total = page.locator(".events tbody tr"), page.locator(".facts").first
+    page.locator(".events summary").first.click()
+    page.get_by_role("button", name="Show more events").click()
+    expect(shown).to_have_count(400)
+    wait_for_updates(total)
+    assert shown.count() == 400
+    expect(page.locator(".events details").first).to_have_attribute("open", "")
+    page.locator(".chip.info").click()
+    box = page.get_by_role("searchbox", name="Search the events")
+    box.press_sequentially("line 4")
+    expect(page.locator(".found")).to_have_text("56 of 500 events")
+    more = {"timestamp": start + 501, "class": "info", "line": "Line 4, once more", "data": {}}
+    send(server, logins["odd"], [{"session_id": "read", "events": [more]}], "events")
+    expect(page.locator(".found")).to_have_text("57 of 501 events")
+    wait_for_updates(total)
+    expect(shown).to_have_count(57)
+    expect(box).to_have_value("line 4")
+    expect(box).to_be_focused()
+    expect(page.locator(".chip.info input")).to_be_checked()
+
+
+def wait_for_updates(shown):
+    """Wait until the stream of a call in progress has told something twice."""
+    for _ in range(2):
+        before = shown.inner_text()
+        expect(shown).not_to_have_text(before, use_inner_text=True)
+
+
+def test_the_day_of_another_year_leaves_room_for_the_direction(visit, server, logins):
+    old = NOW - 600 * 86_400
+    send(server, logins["odd"], [{"session_id": "another year", "start": old, "end": old + 5, "src": "1"}])
+    page = visit("odd")
+    page.goto(f"/console/calls?until={time.strftime('%Y-%m-%d', time.gmtime(old + 86_400))}")
+    row = rows(page).first
+    started, direction = row.locator("time").bounding_box(), row.locator(".direction").bounding_box()
+    assert started["x"] + started["width"] <= direction["x"]
+
+
+def test_a_long_name_of_a_step_does_not_widen_the_page(visit, server, logins):
+    event = {"timestamp": NOW - 50, "class": "prompt", "line": "Hello", "data": {"result_variable": "x" * 300}}
+    send(server, logins["odd"], [{"session_id": "long step", "start": NOW - 60, "end": NOW, "events": [event]}])
+    for viewport in (DESKTOP, PHONE):
+        page = visit("odd", viewport=viewport)
+        page.goto("/console/call/long%20step")
+        expect(page.locator(".steps")).to_contain_text("xxx")
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_a_preset_that_is_chosen_replaces_the_range(visit):
+    page = visit("ours")
+    page.goto("/console/calls?since=2020-01-01T00:00&until=2020-02-01T00:00")
+    expect(page.locator(".empty")).to_contain_text("No call matches.")
+    page.get_by_label("When").select_option("24h")
+    page.get_by_role("button", name="Search").click()
+    expect(rows(page)).to_have_count(50)
+    expect(page.get_by_label("When")).to_have_value("24h")
+    expect(page.locator("[name=since]")).to_have_value("")
+
+
+def test_a_live_list_says_that_it_is_empty_until_a_call_comes(visit, server, logins):
+    page = visit("odd")
+    page.goto("/console/calls?live=1&q=arrives%20later")
+    expect(page.locator(".empty")).to_contain_text("No call matches yet.")
+    send(server, logins["odd"], [{"session_id": "arrives later", "start": int(time.time())}])
+    expect(rows(page)).to_have_count(1)
+    expect(page.locator(".empty")).to_be_hidden()
+
+
 def test_the_keyboard_alone_is_enough(visit):
     page = visit("ours")
     page.keyboard.press("/")
@@ -388,6 +485,10 @@ def test_without_scripts_a_call_is_found_and_read_too(visit):
     page = visit("ours", java_script_enabled=False)
     search(page, "2125550143")
     expect(rows(page)).to_have_count(2)
+    expect(page.get_by_text("Counting…")).to_be_hidden()
+    expect(page.get_by_role("switch", name="Live")).to_be_hidden()
+    page.get_by_role("link", name="Count them").click()
+    expect(page.locator(".count")).to_have_text("2 calls")
     rows(page).nth(1).get_by_role("link").click()
     expect(page.locator(".events tbody tr")).to_have_count(12)
     page.locator(".chip.error input").check()

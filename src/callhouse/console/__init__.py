@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
-from litestar import Litestar, get
+from litestar import Litestar, route
 from litestar.exceptions import NotFoundException
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
@@ -18,13 +18,14 @@ from callhouse.console.mirrors import StatusOf
 from callhouse.console.options import ConsoleSettings as ConsoleSettings
 from callhouse.console.views import STATIC
 from callhouse.ingest.readers import Reader
+from callhouse.render import READ
 from callhouse.store import Store
 from callhouse.wire import Wire
 
-_TYPES = {"js": "text/javascript", "css": "text/css; charset=utf-8", "svg": "image/svg+xml", "txt": "text/plain"}
+_TYPES = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml", "txt": "text/plain"}
 
 
-@get("/static/{name:str}", include_in_schema=False, sync_to_thread=False)
+@route("/static/{name:str}", http_method=READ, include_in_schema=False, sync_to_thread=False)
 def static(name: FromPath[str]) -> ASGIResponse:
     """A script or the style sheet; a page names it with a digest of its content, so it may be kept."""
     if name not in STATIC:
@@ -51,6 +52,7 @@ HANDLERS: list[HTTPRouteHandler] = [
     call.live_call,
     call.events,
     call.record,
+    call.moment,
     ingest.ingest,
     ingest.sources,
     mirrors.mirrors,

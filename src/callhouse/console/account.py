@@ -4,8 +4,9 @@ import shlex
 from typing import Any
 
 import msgspec
-from litestar import Request, Response, get, post
+from litestar import Request, Response, post, route
 
+from callhouse.console import told
 from callhouse.console.access import MAX_FORM, PATH, Visitor, access
 from callhouse.console.sign_in import redirect
 from callhouse.console.views import page
@@ -13,13 +14,14 @@ from callhouse.errors import BadParameter
 from callhouse.model.account import RetentionOverride
 from callhouse.model.instant import format_duration, parse_duration, time_zone
 from callhouse.observability import log
+from callhouse.render import READ
 from callhouse.store import Store
 from callhouse.store.accounts import Secrets
 
 HERE = f"{PATH}/account"
 
 
-@get("/account", include_in_schema=False)
+@route("/account", http_method=READ, include_in_schema=False)
 async def account(request: Request[Any, Any, Any]) -> Response[Any]:
     """The page of the account."""
     visitor, _ = await access(request).signed_in(request)
@@ -42,7 +44,7 @@ async def _page(request: Request[Any, Any, Any], visitor: Visitor, secrets: Secr
         kept={name: format_duration(getattr(retention, name)) for name in RetentionOverride.__struct_fields__},
         origin=str(request.base_url).rstrip("/"),
         quote=shlex.quote,
-        told=request.query_params.get("told", "")[:200],
+        told=told.message(request),
     )
 
 
@@ -76,7 +78,7 @@ async def set_timezone(request: Request[Any, Any, Any]) -> Response[Any]:
     except ValueError:
         raise BadParameter("timezone", name, "a name such as Europe/Berlin") from None
     await request.app.state.store.accounts.change(shown.id, timezone=name, retention=None)
-    return redirect(f"{HERE}?told=The+time+zone+was+changed.")
+    return redirect(f"{HERE}?{told.query('timezone')}")
 
 
 @post("/account/retention", include_in_schema=False, request_max_body_size=MAX_FORM)
@@ -89,7 +91,7 @@ async def set_retention(request: Request[Any, Any, Any]) -> Response[Any]:
     wishes = {name: _duration(name, sent.get(name, "").strip()) for name in RetentionOverride.__struct_fields__}
     override = msgspec.structs.replace(shown.override, **wishes)
     await request.app.state.store.accounts.change(shown.id, timezone=None, retention=override)
-    return redirect(f"{HERE}?told=The+retention+was+changed.")
+    return redirect(f"{HERE}?{told.query('retention')}")
 
 
 def _duration(name: str, text: str) -> str | None:

@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 from typing import Any
-from urllib.parse import parse_qsl, quote, unquote_to_bytes
+from urllib.parse import parse_qsl, unquote_to_bytes
 
 import msgspec
-from litestar import Request, Response, get
-from litestar.params import FromPath
+from litestar import Request, Response, get, route
 from litestar.response.base import ASGIResponse
 
 from callhouse.auth import authenticate
@@ -18,7 +17,7 @@ from callhouse.errors import NotFound
 from callhouse.model.account import Account
 from callhouse.model.browsing import ListedCall
 from callhouse.model.event import EVENT_CLASSES, Event, EventClass
-from callhouse.render import JSON, header
+from callhouse.render import JSON, READ, header
 from callhouse.store import Store
 from callhouse.store.accounts import KINDS
 from callhouse.store.calls import StoredCall
@@ -28,14 +27,18 @@ EVENTS = 200
 
 
 class Events(msgspec.Struct, frozen=True):
-    """The events that were asked for: each with its place in the log, *offset* milliseconds into the call; where the
-    next ones begin; how many match; how many of each class there are in all.
+    """The events that were asked for: each with its place in the log, *offset* milliseconds into the call; how many of
+    them there are before and after; where the ones *before* begin; how many match; how many of each class there are in
+    all. *pointed* is the place of the one that was nearest to the instant that was asked for.
     """
 
     shown: list[tuple[int, int, Event]]
-    following: int | None
+    earlier: int
+    later: int
+    before: int
     matching: int
     counts: dict[EventClass, int]
+    pointed: int | None
 
 
 class Details(msgspec.Struct, frozen=True):
@@ -48,8 +51,8 @@ class Details(msgspec.Struct, frozen=True):
     events: Sequence[Event]
 
 
-@get("/call/{session_id:path}", include_in_schema=False)
-async def call(request: Request[Any, Any, Any], session_id: FromPath[str]) -> Response[Any]:  # noqa: ARG001 — read raw
+@route(["/call", "/call/{session_id:path}"], http_method=READ, include_in_schema=False)
+async def call(request: Request[Any, Any, Any]) -> Response[Any]:
     """The page of a call."""
     visitor, account = await access(request).signed_in(request)
     found = await _details(request, account, as_sent(request, "/call/"))
@@ -61,6 +64,7 @@ async def call(request: Request[Any, Any, Any], session_id: FromPath[str]) -> Re
         active="calls",
         title=title_of(found.call),
         records=shown,
+        is_update=False,
         **_values(request, found),
     )
 
@@ -72,13 +76,13 @@ def _values(request: Request[Any, Any, Any], found: Details) -> dict[str, Any]:
         "stored": found.stored,
         "legs": found.legs,
         "same_call_id": found.same_call_id,
+        "logged": _logged(found),
         "timeline": timeline.draw(found.call, found.legs, found.events, store.clock()),
         "steps": steps.path(found.events),
         "events": _chosen_events(request, found),
         "classes": EVENT_CLASSES,
         "asked": _asked(request),
         "now": store.clock(),
-        "events_path": f"{PATH}/events/{quote(found.call.session_id, safe='')}",
     }
 
 
@@ -95,14 +99,12 @@ async def _details(request: Request[Any, Any, Any], account: Account, session_id
     legs = await store.browsing.legs(account.id, listed, since)
     sip_call_id = stored.call.sip_call_id
     same = await store.browsing.of_sip_call(account.id, sip_call_id, since) if sip_call_id else []
-    return Details(listed, stored, legs, [each for each in same if each.id != listed.id], stored.events or ())
+    known = {listed.id, *(leg.id for leg in legs)}
+    return Details(listed, stored, legs, [each for each in same if each.id not in known], stored.events or ())
 
 
-@get("/live/{session_id:path}", include_in_schema=False)
-async def live_call(
-    request: Request[Any, Any, Any],
-    session_id: FromPath[str],  # noqa: ARG001 — read raw
-) -> ASGIResponse:
+@get(["/live", "/live/{session_id:path}"], include_in_schema=False)
+async def live_call(request: Request[Any, Any, Any]) -> ASGIResponse:
     """What the page of a call in progress shows, again whenever there is more of it, until the call is over."""
     visitor, account = await access(request).signed_in(request)
     name = as_sent(request, "/live/")
@@ -110,14 +112,15 @@ async def live_call(
 
     async def look() -> tuple[str, bool]:
         found = await _details(request, account, name)
-        html = render("call_body.html", visitor, **_values(request, found))
+        # The page asks for the events itself, as its reader has chosen them.
+        html = render("call_body.html", visitor, **_values(request, found), is_update=True)
         return html, found.stored.call.is_complete
 
-    return await live.stream(request, look)
+    return await live.stream(request, account.id, look)
 
 
-@get("/events/{session_id:path}", include_in_schema=False)
-async def events(request: Request[Any, Any, Any], session_id: FromPath[str]) -> Response[Any]:  # noqa: ARG001 — read raw
+@route(["/events", "/events/{session_id:path}"], http_method=READ, include_in_schema=False)
+async def events(request: Request[Any, Any, Any]) -> Response[Any]:
     """Some of a call's events."""
     visitor, account = await access(request).signed_in(request)
     found = await _details(request, account, as_sent(request, "/events/"))
@@ -125,8 +128,8 @@ async def events(request: Request[Any, Any, Any], session_id: FromPath[str]) -> 
     return Response(html.encode(), headers=HEADERS, media_type=HTML)
 
 
-@get("/record/{session_id:path}", include_in_schema=False)
-async def record(request: Request[Any, Any, Any], session_id: FromPath[str]) -> Response[Any]:  # noqa: ARG001 — read raw
+@route(["/record", "/record/{session_id:path}"], http_method=READ, include_in_schema=False)
+async def record(request: Request[Any, Any, Any]) -> Response[Any]:
     """The call as a native record; for a script with HTTP Basic and any of the account's credentials, too."""
     if header(request, b"authorization"):
         account = await authenticate(request, *KINDS)
@@ -137,33 +140,55 @@ async def record(request: Request[Any, Any, Any], session_id: FromPath[str]) -> 
 
 
 def as_sent(request: Request[Any, Any, Any], prefix: str) -> str:
-    """The session id in the path; the router's own value has lost doubled and final slashes that may belong to it."""
-    raw = request.scope["raw_path"].partition(b"?")[0]
-    return unquote_to_bytes(raw.removeprefix(PATH.encode()).removeprefix(prefix.encode())).decode(errors="replace")
+    """The session id in the path; the router's own value has lost doubled and final slashes that may belong to it.
+
+    Where the path ends before it, that of the query: see path_of.
+    """
+    raw = request.scope["raw_path"].partition(b"?")[0].removeprefix(PATH.encode())
+    if not raw.startswith(prefix.encode()):
+        return str(request.query_params.get("session_id", ""))
+    return unquote_to_bytes(raw.removeprefix(prefix.encode())).decode(errors="replace")
 
 
 class AskedEvents(msgspec.Struct, frozen=True):
-    """Which events of a call are to be shown: of *classes*, or all; that hold *text*; from the place *first* on."""
+    """Which events of a call are to be shown: of *classes*, or all; that hold *text*; *most* of them, from the place
+    *first* on, or, with *at*, those about that offset in milliseconds.
+    """
 
     classes: tuple[str, ...]
     text: str
     first: int
+    most: int
+    at: int | None
 
 
 def _asked(request: Request[Any, Any, Any]) -> AskedEvents:
     sent = parse_qsl(request.scope["query_string"].decode("latin-1"))
     values = dict(sent)
-    first = values.get("from", "0")
+    at = values.get("at", "")
+    size = _count(at.removeprefix("-"))
     return AskedEvents(
         classes=tuple(value for name, value in sent if name == "class" and value in EVENT_CLASSES),
         text=values.get("text", "").strip()[:200],
-        first=int(first) if first.isascii() and first.isdigit() and len(first) < 10 else 0,
+        first=_count(values.get("from", "")) or 0,
+        most=max(EVENTS, _count(values.get("shown", "")) or 0),
+        at=None if size is None else -size if at.startswith("-") else size,
     )
+
+
+def _count(text: str) -> int | None:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 15 else None
+
+
+def _logged(found: Details) -> str:
+    """What is another text as soon as there are other events."""
+    last = found.events[-1].timestamp if found.events else None
+    return f"{len(found.events)} {last} {found.stored.call.is_complete}"
 
 
 def _chosen_events(request: Request[Any, Any, Any], found: Details) -> Events:
     asked = _asked(request)
-    start = found.call.start or (found.events[0].timestamp if found.events else 0)
+    start = _start(found)
     text = asked.text.casefold()
     counts = dict.fromkeys(EVENT_CLASSES, 0)
     matching = []
@@ -171,9 +196,42 @@ def _chosen_events(request: Request[Any, Any, Any], found: Details) -> Events:
         counts[event.class_] += 1
         if (not asked.classes or event.class_ in asked.classes) and (not text or _holds(event, text)):
             matching.append((place, event.timestamp - start, event))
-    shown = [each for each in matching if each[0] >= asked.first]
-    following = shown[EVENTS][0] if len(shown) > EVENTS else None
-    return Events(shown[:EVENTS], following, len(matching), counts)
+    low = sum(place < asked.first for place, *_ in matching)
+    pointed = None
+    if asked.at is not None and matching:
+        pointed = _nearest([offset for _, offset, _ in matching], asked.at)
+        low = pointed // EVENTS * EVENTS
+    shown = matching[low : low + asked.most]
+    return Events(
+        shown=shown,
+        earlier=low,
+        later=len(matching) - low - len(shown),
+        before=matching[max(0, low - EVENTS)][0] if low else 0,
+        matching=len(matching),
+        counts=counts,
+        pointed=None if pointed is None else matching[pointed][0],
+    )
+
+
+def _start(found: Details) -> int:
+    return found.call.start or (found.events[0].timestamp if found.events else 0)
+
+
+def _nearest(offsets: Sequence[int], at: int) -> int:
+    return min(range(len(offsets)), key=lambda n: abs(offsets[n] - at))
+
+
+@route(["/moment", "/moment/{session_id:path}"], http_method=READ, include_in_schema=False)
+async def moment(request: Request[Any, Any, Any]) -> Response[Any]:
+    """The event nearest to an offset, as a line of text."""
+    _, account = await access(request).signed_in(request)
+    found = await _details(request, account, as_sent(request, "/moment/"))
+    at, start = _asked(request).at, _start(found)
+    text = ""
+    if at is not None and found.events:
+        event = found.events[_nearest([event.timestamp - start for event in found.events], at)]
+        text = timeline.spoken(event, start)
+    return Response(text, headers=HEADERS, media_type="text/plain")
 
 
 def _holds(event: Event, text: str) -> bool:

@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from litestar import Request, Response, get
+import msgspec
+from litestar import Request, Response, get, route
 from litestar.response.base import ASGIResponse
 
 from callhouse.console import filters, live
@@ -15,6 +16,7 @@ from callhouse.model import hangup
 from callhouse.model.account import Account
 from callhouse.model.browsing import STATUSES, CallFilter, Count, ListedCall, Listing, Place
 from callhouse.model.call import DIRECTIONS
+from callhouse.render import READ
 from callhouse.store import Store
 
 PAGE = 50
@@ -22,7 +24,7 @@ ARRIVED_SECONDS = 5
 """How long a call that has just arrived is marked."""
 
 
-@get("/calls", include_in_schema=False)
+@route("/calls", http_method=READ, include_in_schema=False)
 async def calls(request: Request[Any, Any, Any]) -> Response[Any]:
     """A page of the list."""
     visitor, account = await access(request).signed_in(request)
@@ -46,10 +48,13 @@ async def calls(request: Request[Any, Any, Any]) -> Response[Any]:
             "since": chosen.since and filters.field(asked.since, zone),
             "until": chosen.until and filters.field(filters.instant("until", chosen.until, zone, 0), zone),
         },
+        field_type=filters.field_type,
         pins=pins(chosen, zone),
         listing=listing,
         links=_links(chosen, listing, older, newer),
         is_live=is_live,
+        counted=await _count(store, asked) if "count" in rest else None,
+        goes_newer=newer is not None,
         is_first=older is None and newer is None,
         applications=await store.browsing.applications(account.id, asked.since),
         causes=hangup.NAMES,
@@ -74,8 +79,9 @@ def _links(chosen: Filter, listing: Listing, older: Place | None, newer: Place |
         links["newer"] = f"{HOME}?{chosen.query(after=filters.written(begun[0]))}"
         links["first"] = f"{HOME}?{chosen.query()}"
     if listing.reached is not None:
-        # From the last instant that was looked at: a session id stands behind no instant's other calls.
-        links["on"] = f"{HOME}?{chosen.query(before=filters.written(Place(listing.reached, ' ')))}"
+        # No session id stands before the empty one, so all calls of that instant have been looked at.
+        reached = filters.written(Place(listing.reached, ""))
+        links["on"] = f"{HOME}?{chosen.query(after=reached) if newer else chosen.query(before=reached)}"
     elif (listing.goes_on or newer) and begun:
         links["older"] = f"{HOME}?{chosen.query(before=filters.written(begun[-1]))}"
     return links
@@ -89,13 +95,19 @@ async def _has_any(store: Store, account: Account) -> bool:
 _nobody = Visitor(token=b"", form_token="", is_new=False)
 
 
-@get("/calls/count", include_in_schema=False)
+@route("/calls/count", http_method=READ, include_in_schema=False)
 async def count(request: Request[Any, Any, Any]) -> Response[Any]:
     """How many calls there are, for a page that shows the first of them already."""
     visitor, account = await access(request).signed_in(request)
-    asked = _asked(request, visitor, account)
-    counted: Count = await request.app.state.store.browsing.count(asked)
+    counted = await _count(request.app.state.store, _asked(request, visitor, account))
     return Response(render("count.html", visitor, counted=counted).encode(), headers=HEADERS, media_type=HTML)
+
+
+async def _count(store: Store, asked: CallFilter) -> Count:
+    """How many calls there are; one that was given up at once has reached no earlier than now."""
+    counted = await store.browsing.count(asked)
+    reached = None if counted.reached is None else min(counted.reached, store.clock())
+    return msgspec.structs.replace(counted, reached=reached)
 
 
 @get("/calls/live", include_in_schema=False)
@@ -114,7 +126,7 @@ async def live_calls(request: Request[Any, Any, Any]) -> ASGIResponse:
         return _rows(visitor, listing.calls, arrived), False
 
     _asked(request, visitor, account)
-    return await live.stream(request, look)
+    return await live.stream(request, account.id, look)
 
 
 def _rows(visitor: Visitor, calls_found: list[ListedCall], arrived: frozenset[int]) -> str:

@@ -2,16 +2,17 @@
 
 from typing import Any
 
-from litestar import Request, Response, get
+from litestar import Request, Response, route
 
 from callhouse.console import filters, panels, periods
 from callhouse.console.access import access
 from callhouse.console.panels import Known, Links
 from callhouse.console.views import page, zone_name, zone_of
+from callhouse.render import READ
 from callhouse.store import Store
 
 
-@get("/dashboard", include_in_schema=False)
+@route("/dashboard", http_method=READ, include_in_schema=False)
 async def dashboard(request: Request[Any, Any, Any]) -> Response[Any]:
     """The figures of the period that the URL names."""
     visitor, account = await access(request).signed_in(request)
@@ -36,6 +37,7 @@ async def dashboard(request: Request[Any, Any, Any]) -> Response[Any]:
         period=period,
         presets=periods.PRESETS,
         range={"since": filters.field(period.since, zone), "until": filters.field(period.until, zone)},
+        field_type=filters.field_type,
         known=known,
         figures=figures,
         has_any=oldest is not None or figures.now > 0,

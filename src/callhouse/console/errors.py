@@ -19,7 +19,7 @@ from callhouse.errors import (
     TooManyFailures,
     matching,
 )
-from callhouse.render import failure_headers
+from callhouse.render import READ, failure_headers
 
 _NOT_FOUND = "There is no such page, or no such call in this account; a call disappears when its retention is over."
 _UNKNOWN = "Something went wrong here; the server's log says what."
@@ -46,7 +46,7 @@ def render_error(request: Request[Any, Any, Any], error: Exception) -> Response[
         asked = request.scope["raw_path"].partition(b"?")[0].decode("latin-1")
         query = request.scope["query_string"].decode("latin-1")
         target = f"{asked}?{query}" if query else asked
-        return redirect(f"{PATH}/sign-in?next={quote(target if request.method == 'GET' else PATH, safe='')}")
+        return redirect(f"{PATH}/sign-in?next={quote(target if request.method in READ else PATH, safe='')}")
     if isinstance(error, HTTPException):
         status = error.status_code
         text = _NOT_FOUND if status in {404, 405} else "This request cannot be answered." if status < 500 else _UNKNOWN

@@ -3,6 +3,7 @@
 import asyncio
 import csv
 import io
+import time
 from collections import OrderedDict
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from datetime import datetime
@@ -32,6 +33,8 @@ MOST_KNOWN = 1_000
 """Downloads whose progress is known at a time."""
 
 LONGEST_ID = 64
+SECONDS_TO_BEGIN = 10.0
+"""How long a download may take to begin; one that is not known then is not coming."""
 
 
 class Download(msgspec.Struct):
@@ -79,7 +82,7 @@ async def _parquet(chunks: Lines) -> AsyncGenerator[bytes, None]:
 
 
 FORMATS: dict[str, tuple[str, Callable[[Lines], AsyncGenerator[bytes, None]]]] = {
-    "csv": ("text/csv; charset=utf-8", _csv),
+    "csv": ("text/csv", _csv),
     "ndjson": ("application/x-ndjson", _ndjson),
     "parquet": ("application/vnd.apache.parquet", _parquet),
 }
@@ -160,9 +163,12 @@ async def progress(request: Request[Any, Any, Any]) -> ASGIResponse:
     downloads: Downloads = request.app.state.downloads
     name = request.query_params.get("id", "")[:LONGEST_ID]
 
+    given_up = time.monotonic() + SECONDS_TO_BEGIN
+
     async def look() -> tuple[str, bool]:
         download = downloads.get(account.id, name)
-        html = render("progress.html", visitor, download=download)
-        return html, download is not None and download.state != "running"
+        is_missing = download is None and time.monotonic() > given_up
+        html = render("progress.html", visitor, download=download, is_missing=is_missing)
+        return html, is_missing or (download is not None and download.state != "running")
 
-    return await live.stream(request, look, lasting=live.WHOLE_DOWNLOAD)
+    return await live.stream(request, account.id, look, lasting=live.WHOLE_DOWNLOAD)

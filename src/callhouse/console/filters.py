@@ -22,14 +22,16 @@ LAST = {"1h": HOUR, "24h": DAY, "7d": 7 * DAY, "30d": 30 * DAY, "365d": 365 * DA
 """How far back a preset reaches; without one a list reaches back as far as calls are kept."""
 
 LONGEST_SEARCH = 500
-AS_SENT = frozenset({"application", "number", "step"})
+AS_SENT = frozenset({"application", "number", "step", "before", "after"})
 """Parameters whose blanks are part of what they name."""
 
 NO_CAUSE = "none"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NUMBER = re.compile(r"(?:tel:|sips?:)?[\s\d+().\-/]+", re.IGNORECASE)
 _SHORTEST_NUMBER = 3
-_PLACE = re.compile(r"(\d{1,15})~(.+)", re.DOTALL)
+_PLACE = re.compile(r"(\d{1,15})~(.*)", re.DOTALL)
+_YEARS = range(1900, 9999)
+"""Years whose instants every time zone has a date for."""
 
 
 class Filter(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,6 +84,8 @@ def parse(query_string: bytes) -> tuple[Filter, dict[str, str]]:
         sent.setdefault(name, []).append(clean if name in AS_SENT else clean.strip())
     own = {name: values for name, values in sent.items() if name in Filter.__struct_fields__}
     last = {name: values[-1] for name, values in sent.items()}
+    if _chose_preset(last):
+        last |= {"since": "", "until": ""}
     search = last.get("q", "")
     if len(search) > LONGEST_SEARCH:
         raise BadParameter("q", search, f"at most {LONGEST_SEARCH} characters")
@@ -106,6 +110,11 @@ def parse(query_string: bytes) -> tuple[Filter, dict[str, str]]:
         ),
         {name: value for name, value in last.items() if name not in own},
     )
+
+
+def _chose_preset(last: dict[str, str]) -> bool:
+    """Whether the form was sent with another preset than it had, which then stands for the range that it had too."""
+    return bool(last.get("last")) and last.get("was", last["last"]) != last["last"]
 
 
 def asked(chosen: Filter, account: Account, now: int, zone: tzinfo) -> CallFilter:
@@ -151,8 +160,17 @@ def last_step(chosen: Filter) -> tuple[str, Step] | None:
 
 
 def field(at: int, zone: tzinfo) -> str:
-    """An instant as a field for dates takes it."""
-    return local_time(at, zone).replace(tzinfo=None).isoformat(timespec="milliseconds" if at % SECOND else "seconds")
+    """An instant as a field for dates takes it; with its offset, which needs a field for text, where the clock shows
+    the same time twice and this is the second.
+    """
+    local = local_time(at, zone)
+    shown = local if local.fold else local.replace(tzinfo=None)
+    return shown.isoformat(timespec="milliseconds" if at % SECOND else "seconds")
+
+
+def field_type(text: str) -> str:
+    """The type of a field that can hold what field made."""
+    return "datetime-local" if datetime.fromisoformat(text or "2000-01-01").tzinfo is None else "text"
 
 
 def place(parameters: dict[str, str], name: str) -> Place | None:
@@ -198,6 +216,8 @@ def instant(name: str, value: str, zone: tzinfo, default: int) -> int:
         return default
     try:
         when = datetime.fromisoformat(value)
+        if when.year not in _YEARS:
+            raise BadParameter(name, value, f"a year from {_YEARS[0]} to {_YEARS[-1]}")
         since = (when if when.tzinfo else when.replace(tzinfo=zone)) - _EPOCH
     except (ValueError, OverflowError):
         raise BadParameter(name, value, "a date and time such as 2025-03-31T18:00") from None

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from litestar import Request, Response, get, post
+from litestar import Request, Response, post, route
 from litestar.params import FromPath
 
-from callhouse.console import mirrors
+from callhouse.console import mirrors, told
 from callhouse.console.access import MAX_FORM, PATH, access
 from callhouse.console.sign_in import local, redirect
 from callhouse.console.views import HEADERS, HTML, page, render
@@ -15,6 +15,7 @@ from callhouse.errors import BadParameter, NotFound
 from callhouse.ingest.pump import Pump, reader_of
 from callhouse.model.account import Account
 from callhouse.model.instant import HOUR
+from callhouse.render import READ
 from callhouse.store import Store
 from callhouse.store.arrivals import Arrivals
 from callhouse.store.quarantine import Quarantined
@@ -47,7 +48,7 @@ class SourceSummary(msgspec.Struct, frozen=True):
     hours: list[int]
 
 
-@get("/ingest", include_in_schema=False)
+@route("/ingest", http_method=READ, include_in_schema=False)
 async def ingest(request: Request[Any, Any, Any]) -> Response[Any]:
     """The page of what comes in."""
     visitor, account = await access(request).signed_in(request)
@@ -68,14 +69,14 @@ async def ingest(request: Request[Any, Any, Any]) -> Response[Any]:
         refused=await store.quarantine.count(account.id),
         reasons=await store.quarantine.reasons(account.id, limit=8),
         reason=reason,
-        told=request.query_params.get("told", "")[:200],
+        told=told.message(request),
         retention=account.retention,
         oldest={"call": call, "log": log},
         mirrors=await mirrors.shown(request, visitor),
     )
 
 
-@get("/ingest/sources", include_in_schema=False)
+@route("/ingest/sources", http_method=READ, include_in_schema=False)
 async def sources(request: Request[Any, Any, Any]) -> Response[Any]:
     """The sources alone, for a page that shows them again and again."""
     visitor, account = await access(request).signed_in(request)
@@ -112,7 +113,7 @@ def _records(came: Arrivals) -> int:
     return came.accepted + came.repeated + came.refused
 
 
-@get("/quarantine/{entry_id:str}", include_in_schema=False)
+@route("/quarantine/{entry_id:str}", http_method=READ, include_in_schema=False)
 async def entry(request: Request[Any, Any, Any], entry_id: FromPath[str]) -> Response[Any]:
     """A refused record as it was sent."""
     visitor, account = await access(request).signed_in(request)
@@ -142,11 +143,11 @@ async def change(request: Request[Any, Any, Any]) -> Response[Any]:
     entries = await _named(store, visitor.account, sent)
     if sent.get("what") == "drop":
         dropped = await store.quarantine.drop([each.id for each in entries])
-        return _told(sent, f"{dropped} dropped.")
+        return _told(sent, told.query("dropped", dropped))
     if sent.get("what") != "replay":
         raise BadParameter("what", sent.get("what", ""), "replay or drop")
     refused = [each for each in entries if not await _replayed(request, each, visitor.account)]
-    return _told(sent, f"{len(entries) - len(refused)} accepted, {len(refused)} refused again.")
+    return _told(sent, told.query("replayed", len(entries) - len(refused), len(refused)))
 
 
 async def _named(store: Store, account: Account, sent: dict[str, str]) -> Sequence[Quarantined]:
@@ -175,9 +176,9 @@ async def _replayed(request: Request[Any, Any, Any], found: Quarantined, account
     return outcome.refusal is None
 
 
-def _told(sent: dict[str, str], text: str) -> Response[Any]:
+def _told(sent: dict[str, str], query: str) -> Response[Any]:
     target = local(sent.get("next") or f"{PATH}/ingest")
-    return redirect(f"{target.partition('?')[0]}?told={text.replace(' ', '+')}")
+    return redirect(f"{target.partition('?')[0]}?{query}")
 
 
 def _number(text: str | None) -> int | None:

@@ -4,11 +4,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import msgspec
-from litestar import Request, Response, get
+from litestar import Request, Response, route
 
 from callhouse.console.access import Visitor, access
 from callhouse.console.views import HEADERS, HTML, render
 from callhouse.model.instant import DAY
+from callhouse.render import READ
 from callhouse.store import Store
 from callhouse.store.mirrors import UNKNOWN, Mirror
 
@@ -60,7 +61,7 @@ async def shown(request: Request[Any, Any, Any], visitor: Visitor) -> Sequence[S
     return found
 
 
-@get("/ingest/mirrors", include_in_schema=False)
+@route("/ingest/mirrors", http_method=READ, include_in_schema=False)
 async def mirrors(request: Request[Any, Any, Any]) -> Response[Any]:
     """The mirrors alone, for a page that shows them again and again."""
     visitor, _ = await access(request).signed_in(request)

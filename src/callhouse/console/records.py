@@ -2,12 +2,11 @@
 
 import shlex
 from typing import Any
-from urllib.parse import quote
 
 import msgspec
 from litestar import Request
 
-from callhouse.console.access import PATH
+from callhouse.console.views import path_of
 from callhouse.model.account import Account
 from callhouse.model.browsing import ListedCall
 from callhouse.sources.native import written
@@ -38,7 +37,7 @@ async def records(
         if api.show is not None:
             one = await api.show(store, account, call)
             shown.append(_shown(api.title, one.user, one.secret, origin + one.path, one.body))
-    path = f"{PATH}/record/{quote(call.session_id, safe='')}"
+    path = path_of("record", call.session_id)
     return [*shown, _shown("Callhouse", account.email, "DEVELOPER_KEY", origin + path, native(stored))]
 
 

@@ -3,34 +3,35 @@
 from typing import Any
 from urllib.parse import quote, urlsplit
 
-from litestar import Request, Response, get, post
+from litestar import Request, Response, post, route
 
 from callhouse.console.access import COOKIE, MAX_FORM, PATH, SignInNeeded, Visitor, access
 from callhouse.console.views import HEADERS, page
 from callhouse.errors import BadParameter, InactiveAccount, NotAuthenticated, TooManyFailures
 from callhouse.model.instant import time_zone
 from callhouse.observability import log
+from callhouse.render import READ
 from callhouse.store import Store
 from callhouse.store.accounts import AccountError
 
 HOME = f"{PATH}/calls"
 
 
-@get("/", include_in_schema=False)
+@route("/", http_method=READ, include_in_schema=False)
 async def home(request: Request[Any, Any, Any]) -> Response[Any]:
     """The calls, or the form for signing in."""
     visitor = await access(request).visitor(request)
     return redirect(HOME if visitor.sign_in else f"{PATH}/sign-in")
 
 
-@get("/sign-in", include_in_schema=False)
+@route("/sign-in", http_method=READ, include_in_schema=False)
 async def form(request: Request[Any, Any, Any]) -> Response[Any]:
     """The form for signing in."""
     visitor = await access(request).visitor(request)
     target = local(request.query_params.get("next", ""))
     if visitor.sign_in is not None:
         return redirect(target)
-    return page(request, "sign_in.html", visitor, target=target, name="", problem=None)
+    return page(request, "sign_in.html", visitor, target=target, name="", as_operator=False, problem=None)
 
 
 @post("/sign-in", include_in_schema=False, request_max_body_size=MAX_FORM)
@@ -68,7 +69,8 @@ def _refused(
     if isinstance(error, TooManyFailures):
         status, headers = 429, {"Retry-After": str(error.retry_after)}
         problem = f"Too many failed attempts from your address. Wait {error.retry_after} seconds and try again."
-    shown = page(request, "sign_in.html", visitor, status=status, target=target, name=name, problem=problem)
+    values = {"target": target, "name": name, "as_operator": as_operator, "problem": problem}
+    shown = page(request, "sign_in.html", visitor, status=status, **values)
     shown.headers.update(headers)
     return shown
 
@@ -83,7 +85,7 @@ async def sign_out(request: Request[Any, Any, Any]) -> Response[Any]:
     return answer
 
 
-@get("/accounts", include_in_schema=False)
+@route("/accounts", http_method=READ, include_in_schema=False)
 async def accounts(request: Request[Any, Any, Any]) -> Response[Any]:
     """The accounts, for an operator to choose from."""
     visitor = await access(request).visitor(request)
@@ -127,7 +129,11 @@ async def timezone(request: Request[Any, Any, Any]) -> Response[Any]:
 
 def local(target: str) -> str:
     """*target* where it is a path of the console, else its first page: a link must not lead away from here."""
-    parts = urlsplit(target) if target.isprintable() and "\\" not in target else None
+    try:
+        parts = urlsplit(target) if target.isprintable() and "\\" not in target else None
+    except ValueError:
+        # Brackets that hold no address, characters that are others once they are normalized.
+        parts = None
     if parts is None or parts.scheme or parts.netloc or not target.startswith((f"{PATH}/", f"{PATH}?")):
         return HOME
     return quote(target, safe="/?&=%:;,~+@!$'()*-._")

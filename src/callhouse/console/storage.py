@@ -2,11 +2,12 @@
 
 from typing import Any
 
-from litestar import Request, Response, get
+from litestar import Request, Response, route
 
 from callhouse.console.access import access
 from callhouse.console.views import HEADERS, HTML, render
 from callhouse.errors import NotFound, TookTooLong
+from callhouse.render import READ
 from callhouse.store import Store
 
 DAYS = 31
@@ -19,7 +20,7 @@ MEASURED_AT_ONCE = 512 * 1024 * 1024
 """Bytes of a store whose tables are measured without being asked for: all of it is read."""
 
 
-@get("/ingest/days", include_in_schema=False)
+@route("/ingest/days", http_method=READ, include_in_schema=False)
 async def days(request: Request[Any, Any, Any]) -> Response[Any]:
     """What is kept of the account's last days."""
     visitor, account = await access(request).signed_in(request)
@@ -27,7 +28,7 @@ async def days(request: Request[Any, Any, Any]) -> Response[Any]:
     return _answer(render("days.html", visitor, days=await store.days(account.id, DAYS), shown=DAYS))
 
 
-@get("/ingest/storage", include_in_schema=False)
+@route("/ingest/storage", http_method=READ, include_in_schema=False)
 async def storage(request: Request[Any, Any, Any]) -> Response[Any]:
     """What the whole store holds, which only an operator may see; counting takes a while."""
     visitor = await access(request).visitor(request)

@@ -15,7 +15,9 @@ from callhouse.model.instant import HOUR, MINUTE, SECOND
 WIDTH = 1_000
 MOST_LANES = 12
 MOST_MARKS = 400
-"""Events that can be read on the timeline itself; of more than that only the places are drawn."""
+"""Events that the timeline itself knows the words of; of more than that a page asks for the one that is pointed at."""
+
+MOST_TEXT = 120
 
 _STEPS = tuple(
     unit * n
@@ -57,9 +59,7 @@ class Mark(msgspec.Struct, frozen=True):
     """An event: where it is, and what it says."""
 
     at: float
-    offset: str
-    class_: str
-    line: str
+    text: str
 
 
 class Label(msgspec.Struct, frozen=True):
@@ -138,8 +138,12 @@ def _ticks(events: Sequence[Event], since: int, scale: float) -> list[Ticks]:
 
 
 def _mark(event: Event, start: int, since: int, scale: float) -> Mark:
-    offset = words.exact(event.timestamp - start)
-    return Mark(round((event.timestamp - since) * scale, 1), offset, event.class_, event.line[:120])
+    return Mark(round((event.timestamp - since) * scale, 1), spoken(event, start))
+
+
+def spoken(event: Event, start: int) -> str:
+    """When and what an event was, on one line."""
+    return f"{words.exact(event.timestamp - start)}  {event.class_}  {event.line[:MOST_TEXT]}"
 
 
 def _labels(span: int, before: int) -> list[Label]:

@@ -4,7 +4,7 @@ import hashlib
 from datetime import UTC, datetime, tzinfo
 from importlib.resources import files
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import jinja2
 import msgspec
@@ -84,7 +84,17 @@ def utc(instant: int) -> str:
 
 def call_path(call: ListedCall) -> str:
     """The permanent address of a call."""
-    return f"{PATH}/call/{quote(call.session_id, safe='')}"
+    return path_of("call", call.session_id)
+
+
+def path_of(page: str, session_id: str) -> str:
+    """The address of a *page* of a call.
+
+    Slashes and dots alone name no page of their own: browsers, proxies and servers take them for parts of a path.
+    """
+    if not session_id.strip("./"):
+        return f"{PATH}/{page}?{urlencode({'session_id': session_id})}"
+    return f"{PATH}/{page}/{quote(session_id, safe='')}"
 
 
 def utc_day(instant: int) -> str:
@@ -93,11 +103,17 @@ def utc_day(instant: int) -> str:
     return f"{when:%a} {when.day} {when:%b %Y}"
 
 
+def side(number: str | None) -> str:
+    """A side of a call; unknown, too, where only blanks were sent."""
+    return number if number and number.strip() else "unknown"
+
+
 _templates.filters.update(
+    side=side,
+    path_of=lambda session_id, page: path_of(page, session_id),
     utc=utc,
     utc_day=utc_day,
     call_path=call_path,
-    quoted=lambda text: quote(text, safe=""),
     json=lambda value: msgspec.json.encode(value).decode(),
 )
 
@@ -117,4 +133,4 @@ def page(
 
 def title_of(call: ListedCall) -> str:
     """The two sides of a call, as a title."""
-    return f"{call.src or 'unknown'} → {call.dest or 'unknown'}"
+    return f"{side(call.src)} → {side(call.dest)}"

@@ -61,10 +61,17 @@ def format_duration(duration: int | None) -> str:
     return "0s"
 
 
+_NO_ZONES = frozenset({"Factory", "localtime", "posixrules"})
+"""Files of the time zone database that are no place's zone; those below right/ count leap seconds."""
+
+
 def time_zone(name: str) -> tzinfo:
     """The time zone of an IANA name. Raises ValueError with a reason fit for the operator."""
     try:
         # UTC needs no time zone database, which a small installation may lack.
-        return UTC if name == "UTC" else ZoneInfo(name)
+        zone = UTC if name == "UTC" else ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ValueError(f"timezone is {name!r}: a name such as Europe/Berlin expected") from None
+        zone = None
+    if zone is None or name in _NO_ZONES or name.startswith("right/"):
+        raise ValueError(f"timezone is {name!r}: a name such as Europe/Berlin expected")
+    return zone

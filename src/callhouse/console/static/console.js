@@ -90,27 +90,58 @@
   });
 
   // Pointing at the timeline says what was then; a click leads there.
+  const moment = (svg, event) => {
+    const box = svg.closest(".timeline").dataset;
+    return Math.round(Number(box.since) + (place(svg, event) * Number(box.span)) / 1000);
+  };
+  // Where there are too many events to have them all at hand.
+  const ask = (svg, event) => {
+    const address = new URL(svg.closest(".timeline").dataset.moment, location);
+    address.searchParams.set("at", moment(svg, event));
+    clearTimeout(ask.timer);
+    ask.timer = setTimeout(async () => {
+      const answer = await fetch(address);
+      if (answer.ok) document.getElementById("pointed").textContent = await answer.text();
+    }, 80);
+  };
   const nearest = (marks, at) => marks.reduce((best, mark) => (Math.abs(mark.at - at) < Math.abs(best.at - at) ? mark : best));
   const place = (svg, event) => ((event.clientX - svg.getBoundingClientRect().left) * 1000) / svg.clientWidth;
   document.addEventListener("mousemove", (event) => {
     const svg = event.target.closest?.(".ticks");
     if (!svg) return;
     const marks = JSON.parse(svg.dataset.marks);
-    if (!marks.length) return;
-    const mark = nearest(marks, place(svg, event));
-    document.getElementById("pointed").textContent = `${mark.offset}  ${mark.class_}  ${mark.line}`;
+    if (!marks.length) return ask(svg, event);
+    document.getElementById("pointed").textContent = nearest(marks, place(svg, event)).text;
   });
   document.addEventListener("click", (event) => {
     const svg = event.target.closest(".ticks");
     if (!svg) return;
-    const box = svg.closest(".timeline").dataset;
-    const at = Number(box.since) + (place(svg, event) * Number(box.span)) / 1000;
+    const at = moment(svg, event);
+    document.querySelector(".events .pointed")?.classList.remove("pointed");
     const rows = [...document.querySelectorAll(".events tbody tr")];
     const distance = (row) => Math.abs(Number(row.dataset.at) - at);
-    if (!rows.length) return;
-    const row = rows.reduce((best, each) => (distance(each) < distance(best) ? each : best));
-    document.querySelector(".events .pointed")?.classList.remove("pointed");
-    row.classList.add("pointed");
-    row.scrollIntoView({ block: "center" });
+    const show = (row) => row?.scrollIntoView({ block: "center" });
+    if (document.querySelector(".events[data-is-part]")) {
+      showEvents({ at }).then(() => show(document.querySelector(".events .pointed")));
+    } else if (rows.length) {
+      const row = rows.reduce((best, each) => (distance(each) < distance(best) ? each : best));
+      row.classList.add("pointed");
+      show(row);
+    }
+  });
+
+  // The events are shown as their form asks for them, and again when there are more of them.
+  const showEvents = (values) => {
+    const target = document.getElementById("events");
+    const source = target.querySelector(".filter-events") ?? target;
+    return htmx.ajax("GET", target.dataset.path, { source, target, swap: "innerMorph", values });
+  };
+  const logged = () => document.getElementById("events-title")?.dataset.logged;
+  let known = logged();
+  document.addEventListener("htmx:sse:after:message", () => {
+    if (logged() === known) return;
+    known = logged();
+    const { from, most } = document.querySelector("table.events")?.dataset ?? {};
+    showEvents(from === undefined ? {} : { from, shown: most });
   });
 })();
