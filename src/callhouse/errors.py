@@ -20,6 +20,7 @@ CallhouseError
 ├── MirrorError                 a mirror that cannot be made, found or run
 │   ├── VendorUnavailable       the vendor does not answer as it should; later it may
 │   │   ├── VendorHasNone       the vendor has nothing under that path
+│   │   ├── AnswerFailed        it fails at what it was asked for, or answers with what is no answer
 │   │   └── AnswerTooLong       its answer is longer than any that is taken
 │   ├── SecretUnavailable       the file or variable does not hold the secret that it is to hold
 │   └── VendorRefusal           the vendor takes the credentials for wrong
@@ -131,6 +132,10 @@ class VendorUnavailable(MirrorError):
 
 class VendorHasNone(VendorUnavailable):
     """The vendor has nothing under the path that was asked for."""
+
+
+class AnswerFailed(VendorUnavailable):
+    """The vendor fails at what it was asked for, or answers with what is no answer; asked for less it may not."""
 
 
 class AnswerTooLong(VendorUnavailable):

@@ -41,7 +41,7 @@ def logins(server, tmp_path):
     async def fill():
         store = await open_store(tmp_path / "data", retention=Retention(), clock=lambda: NOW)
         await followed(store, "sales", "plivo", ours.id, had=Window(NOW - 88 * DAY, NOW - 3 * HOUR))
-        await followed(store, "logs", "fuse", ours.id, losses={NOW // DAY - 2: 14, NOW // DAY - 1: UNKNOWN})
+        await followed(store, "logs", "plivo", ours.id, losses={NOW // DAY - 2: 14, NOW // DAY - 1: UNKNOWN})
         await followed(store, "theirs", "dev", theirs.id)
         stopped = await store.mirrors.add(mirror("plivo", "USER", ours.id, NOW, name="stopped"))
         await store.mirrors.set_state(stopped.id, "stopped", f"The file {SECRET_FILE} cannot be read.")
@@ -76,7 +76,7 @@ def test_an_account_sees_how_each_of_its_mirrors_fares(visitor):
             page
         )
         assert "18,234" in page
-        assert "logs fuse active" in page
+        assert "logs plivo active" in page
         assert "(14 calls)" in page
         assert "nobody can tell how many calls" in page
         assert "stopped plivo stopped never" in page

@@ -83,7 +83,7 @@ async def add_mirrors(data, account_id):
     had = Window((NOW - 90 * 86_400) * 1000, (NOW - 100) * 1000)
     await followed(store, "sales", "plivo", account_id, had=had)
     losses = {NOW // 86_400 - 9: 14, NOW // 86_400 - 8: UNKNOWN}
-    late = await followed(store, "old office", "fuse", account_id, losses=losses, calls=77)
+    late = await followed(store, "old office", "plivo", account_id, losses=losses, calls=77)
     await store.mirrors.set_state(late.id, "active", "The vendor answered 503.")
     await store.close()
 

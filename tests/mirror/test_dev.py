@@ -43,7 +43,8 @@ def recorded(sessions=(), logs=(), errors=(), log=None):
             body = {f"total_{service}": str(len(found)), service: found[offset : offset + limit]}
         if body is None:
             return httpx.Response(404, json={"status": "failure", "error": "No call log was found."})
-        return httpx.Response(200, json={"status": "success", "error": "", "result": body})
+        # As text, which may hold half a surrogate pair.
+        return httpx.Response(200, text=json.dumps({"status": "success", "error": "", "result": body}))
 
     return httpx.MockTransport(answer)
 
@@ -194,3 +195,36 @@ def test_lines_that_are_none_are_quarantined_as_they_came_and_the_others_are_kep
     assert found["sessions"] == [line]
     with pytest.raises(RecordError, match="is no session line"):
         upstream.read(json.dumps({"session": local}).encode(), ACCOUNT, 32)
+
+
+def test_half_a_surrogate_pair_costs_the_line_or_the_log_that_it_stands_in_alone(tmp_path, clock):
+    start = 1510142148
+    good, bad = "inbound 1 0 [x] 1 s;1 {0} {0} 00:00:00", "inbound \ud800 0 [x] 1 s;2 {0} {0} 00:00:00"
+    listed = {"log_id": "7", "session_id": "s;3", "dest": "1", "type": "inbound", "src": "2", "start": f"{start}"}
+    listed |= {"end": f"{start}"}
+    log = {"dest": "1", "src": "2", "type": "inbound", "timestamp": f"{start}", "location": "", "log": "half \udc00"}
+    transport = recorded(
+        sessions=[(start, good.format(start)), (start, bad.format(start))],
+        logs=[(start, listed)], log=log, errors=[(start, "odd \ud800 error")],
+    )  # fmt: skip
+    clock.now = (start + 3600) * 1000
+
+    async def work(stand):
+        await stand.follow("dev")
+        await stand.once()
+        [_, (_, body)] = await stand.both("dev", f"/ws/calls/sessions/{start - 10}/{start + 10}")
+        found = json.loads(body)["result"]["sessions"]
+        assert [line for line in found if "s;2" in line] == []
+        assert [line for line in found if "s;1" in line] == [good.format(start)]
+        # The call whose log it is has a line, too.
+        assert sum("s;3" in line for line in found) == 1
+        entries = await stand.store.quarantine.list(limit=10)
+        assert {entry.reason for entry in entries} == {"holds half a surrogate pair"}
+        kept = sorted([json.loads(await stand.store.quarantine.record(entry.id)) for entry in entries], key=list)
+        assert kept == [
+            {"errors": ["odd \ud800 error"]},
+            {"listed": listed, "log": log},
+            {"session": bad.format(start)},
+        ]
+
+    standing(tmp_path, clock, work, transport=transport)

@@ -252,14 +252,11 @@ def test_what_trying_again_does_not_mend_is_not_tried_again(status, error):
     assert [request.url.path for request in asked] == ["/"]
 
 
-def test_check_tells_the_days_that_lack_calls_and_fills_them(vendor, there, add):
-    since = time.strftime("%Y-%m-%d", time.gmtime(time.time() - 3 * 86_400))
-    server, login = add(vendor.url, "--since", since, settings=(*KEPT, "mirror.background=false"))
-    callhouse("mirror", "run", "--once", data=server.data)
-    before = listed(server, login)
+def delete(server, session):
+    """Let a call be gone from the store, and from what it counts."""
     database = apsw.Connection(str(server.data / "callhouse.db"))
-    [(ended,)] = database.execute("SELECT ended FROM calls WHERE session_id = 's1'").fetchall()
-    database.execute("DELETE FROM calls WHERE session_id = 's1'")
+    [(ended,)] = database.execute(f"SELECT ended FROM calls WHERE session_id = '{session}'").fetchall()
+    database.execute(f"DELETE FROM calls WHERE session_id = '{session}'")
     for width, hours in (("1", 1), ("24", 24), ("768", 768)):
         for table, clock in (("end_counts", ended), ("call_counts", ended - 60_000)):
             database.execute(
@@ -267,6 +264,14 @@ def test_check_tells_the_days_that_lack_calls_and_fills_them(vendor, there, add)
                 (clock // (hours * 3_600_000),),
             )
     database.close()
+
+
+def test_check_tells_the_days_that_lack_calls_and_fills_them(vendor, there, add):
+    since = time.strftime("%Y-%m-%d", time.gmtime(time.time() - 3 * 86_400))
+    server, login = add(vendor.url, "--since", since, settings=(*KEPT, "mirror.background=false"))
+    callhouse("mirror", "run", "--once", data=server.data)
+    before = listed(server, login)
+    delete(server, "s1")
     assert "s1" not in listed(server, login)
     days = json.loads(callhouse("mirror", "check", "sales", "--json", data=server.data).stdout)
     assert listed(server, login) == before
@@ -274,6 +279,47 @@ def test_check_tells_the_days_that_lack_calls_and_fills_them(vendor, there, add)
     assert all(day["here"] == day["vendor"] for day in days)
     assert days[-1]["day"] == since
     assert len(days) == 4
+
+
+def test_check_beside_a_server_tells_the_days_and_the_server_fills_them(vendor, there, add):
+    since = time.strftime("%Y-%m-%d", time.gmtime(time.time() - 3 * 86_400))
+    server, login = add(vendor.url, "--since", since)
+    wait_until(lambda: listed(server, login) >= {"s0", "s1", "s2"} and not shown(server)["backlog"] > 60, "all is had")
+    delete(server, "s1")
+    assert "s1" not in listed(server, login)
+    told = callhouse("mirror", "check", "sales", "--json", data=server.data, check=False)
+    assert told.returncode == 1
+    assert "1 call of the vendor's are not here. Another process follows sales" in told.stderr
+    days = json.loads(told.stdout)
+    assert sum(day["vendor"] - day["here"] for day in days) == 1
+    wait_until(lambda: "s1" in listed(server, login), "the server fills the gap")
+    callhouse("mirror", "check", "sales", data=server.data)
+
+
+def test_what_was_asked_for_again_while_nobody_followed_is_asked_for_later(tmp_path, clock):
+    async def work(stand):
+        await stand.send(call(1, clock.now / 1000 - 600))
+        followed = await stand.follow("plivo")
+        await stand.once()
+        gap = clock.now - 700_000, clock.now - 500_000
+        await stand.store.mirrors.ask_again(followed.id, [gap])
+        await stand.store.mirrors.ask_again(followed.id, [(gap[0] - 10_000, gap[0] - 5_000)])
+        assert (await stand.store.mirrors.get("followed")).calls == 1
+        await stand.once()
+        assert (await stand.store.mirrors.get("followed")).calls == 2
+        await stand.once()
+        assert (await stand.store.mirrors.get("followed")).calls == 2
+
+    standing(tmp_path, clock, work)
+
+
+def test_whoever_follows_into_an_inactive_account_is_told(vendor, there, add):
+    server, login = add(vendor.url, settings=(*KEPT, "mirror.background=false"))
+    callhouse("accounts", "deactivate", login.id, data=server.data)
+    run = callhouse("mirror", "run", "--once", data=server.data)
+    assert f"Account {login.id} is inactive: its calls are kept" in run.stderr
+    callhouse("accounts", "activate", login.id, data=server.data)
+    assert listed(server, login) >= {"s0", "s1", "s2"}
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callhouse.mirror.place import Place, parsed, written
+from callhouse.mirror.service import upstreams
+from callhouse.mirror.work import Work, floor
 from callhouse.wire import Window
 
 SECOND = 1_000
@@ -62,3 +64,22 @@ def test_what_was_read_when_it_was_older_than_the_overlap_is_not_read_again():
     place = Place().cover(Window(0, HOUR), 10 * HOUR, 5 * HOUR)
     assert place.stale(1_000 * HOUR, 1, 5 * HOUR) == []
     assert Place().cover(Window(0, HOUR), 2 * HOUR, 5 * HOUR).stale(3 * HOUR, 1, 5 * HOUR) == [Window(0, HOUR)]
+
+
+@given(
+    st.sampled_from(sorted(upstreams())), st.integers(1, 5_000), st.integers(1, 200_000),
+    st.lists(st.tuples(st.integers(0, 90_000), st.integers(0, 3_000)), min_size=1, max_size=30),
+)  # fmt: skip
+def test_all_windows_begin_and_end_on_seconds_however_often_is_asked_and_however_late(api, every, overlap, steps):
+    now = LONG + 123
+    work, place = Work(upstreams()[api], now - 2 * HOUR - 7, overlap, every), Place()
+    for pause, late in steps:
+        now += pause
+        for _ in range(8):
+            window = work.next(place, [], now, floor(now))
+            if window is None:
+                break
+            assert window.since % SECOND == window.until % SECOND == 0
+            assert window.since < window.until
+            now += late
+            place = place.cover(window, now, overlap)

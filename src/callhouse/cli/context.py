@@ -22,6 +22,7 @@ from rich.table import Column, Table
 
 from callhouse.app import now
 from callhouse.errors import CallhouseError, NoStore
+from callhouse.model.account import Account
 from callhouse.settings import InForce, Settings, load
 from callhouse.store import Store, open_store
 from callhouse.store.engine import Progress
@@ -198,3 +199,14 @@ def counted(number: int, thing: str) -> str:
 def local_time(instant: int) -> str:
     """An instant in ms, as a person reads it."""
     return datetime.fromtimestamp(instant / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def warn_of_inactive(account: Account) -> None:
+    """Say what an inactive *account*, which gets calls, is missing."""
+    err.print(
+        f"Account {account.id} is inactive: its calls are kept, and nobody can read them through the APIs until "
+        f"`callhouse accounts activate {account.id}`.",
+        style="yellow",
+        highlight=False,
+        soft_wrap=True,
+    )

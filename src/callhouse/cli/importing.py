@@ -23,6 +23,7 @@ from callhouse.cli.context import (
     plain,
     run,
     settings,
+    warn_of_inactive,
 )
 from callhouse.cli.import_progress import ShownProgress, report
 from callhouse.cli.preview import preview
@@ -31,7 +32,6 @@ from callhouse.ingest.files import STANDARD_INPUT, expanded, mode_of
 from callhouse.ingest.follow import Follower
 from callhouse.ingest.importer import Importer, Progress
 from callhouse.ingest.readers import readers
-from callhouse.model.account import Account
 from callhouse.settings import Settings
 
 NATIVE = "native"
@@ -124,7 +124,7 @@ async def _import(
     async with opened(in_force) as store:
         owner = await store.accounts.get(account)
         if not owner.active:
-            _warn_of_inactive(owner)
+            warn_of_inactive(owner)
         shown = ShownProgress(names, follow=follow)
         importer = Importer(
             store,
@@ -152,16 +152,6 @@ async def _import(
                     "run the same command again to go on."
                 ) from error
         return importer.progress, importer.stopping.is_set()
-
-
-def _warn_of_inactive(account: Account) -> None:
-    err.print(
-        f"Account {account.id} is inactive: its calls are kept, and nobody can read them through the APIs until "
-        f"`callhouse accounts activate {account.id}`.",
-        style="yellow",
-        highlight=False,
-        soft_wrap=True,
-    )
 
 
 async def _take(importer: Importer, paths: Sequence[Path], shown: ShownProgress) -> None:

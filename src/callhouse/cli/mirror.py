@@ -32,13 +32,15 @@ from callhouse.cli.context import (
     run,
     settings,
     table,
+    warn_of_inactive,
 )
 from callhouse.errors import CallhouseError, MirrorError
 from callhouse.mirror import place as places
-from callhouse.mirror.check import compare
+from callhouse.mirror.check import Day, compare
 from callhouse.mirror.runner import Runner, vendor_of
 from callhouse.mirror.service import Service, upstreams
 from callhouse.mirror.status import Status, status_of
+from callhouse.mirror.work import Work
 from callhouse.model.account import Account, RetentionOverride
 from callhouse.model.instant import DAY, SECOND, format_duration, parse_duration
 from callhouse.observability import configure_logging
@@ -168,9 +170,11 @@ def add(
     async def work() -> tuple[Mirror, Account]:
         async with opened(in_force) as store:
             owner = await store.accounts.get(account)
-            async with vendor_of(new, os.environ) as vendor:
+            async with await vendor_of(new, os.environ) as vendor:
                 until = began - began % SECOND
                 await upstream.total(vendor, user, Window(until - 60 * SECOND, until))
+            if not owner.active:
+                warn_of_inactive(owner)
             mirror = await store.mirrors.add(new)
             return mirror, await _keep_for_ever(store, owner)
 
@@ -357,6 +361,9 @@ async def _run(in_force: Settings, names: list[str], *, once: bool) -> None:
             failed = []
             for mirror in await store.mirrors.all():
                 if mirror.name in names or (not names and mirror.state == "active"):
+                    owner = await store.accounts.get(mirror.account_id)
+                    if not owner.active:
+                        warn_of_inactive(owner)
                     try:
                         runner = await service.once(mirror.name)
                         out.print(f"{plain(mirror.name)}: {counted(runner.calls, 'call')}.", highlight=False)
@@ -404,16 +411,26 @@ class ShownProgress:
             self._tasks[mirror.id], total=status.total, completed=status.total - status.backlog, counts=counts
         )
 
+    def compared(self, runner: Runner, day: Day) -> None:
+        """The days, the newest first, are compared down to *day*."""
+        mirror = runner.mirror
+        first = Work(upstreams()[mirror.api], mirror.since, mirror.overlap, 0).earliest(now())
+        if mirror.id not in self._tasks:
+            self._tasks[mirror.id] = self._bar.add_task(plain(mirror.name), total=None, counts="")
+        total, done = (-(-(now() - instant) // DAY) for instant in (first, day.window.since))
+        self._bar.update(self._tasks[mirror.id], total=total, completed=done, counts=f"{done} of {total} days compared")
+
 
 @app.command()
 @failing_clearly
 def check(name: Name, data: Data = None, config: Config = None, chosen: Set = None, as_json: Json = False) -> None:
     """Compare how many calls the vendor has of each day with how many are here, and ask again for days that lack some.
 
-    Exit status 1 when some are still missing. Example: `callhouse mirror check sales`
+    Beside a server, or `mirror run`, that follows the mirror, that asks again. Exit status 1 when some are still
+    missing. Example: `callhouse mirror check sales`
     """
     in_force, _ = settings(config, data, chosen)
-    days = run(_check(name, in_force))
+    days, is_left = run(_check(name, in_force))
     if as_json:
         print_json(days)
     else:
@@ -423,6 +440,11 @@ def check(name: Name, data: Data = None, config: Config = None, chosen: Set = No
             rows.add_row(str(each.day), f"{each.vendor:,}", f"{each.here:,}", f"{each.filled:,}", style=style)
         out.print(rows)
     missing = sum(max(0, each.vendor - each.here) for each in days)
+    if missing and is_left:
+        raise CallhouseError(
+            f"{counted(missing, 'call')} of the vendor's are not here. Another process follows {name}, the server or "
+            "`callhouse mirror run`, and asks for these days again now; check once more in a while."
+        )
     if missing:
         raise CallhouseError(
             f"{counted(missing, 'call')} of the vendor's are not here; `callhouse quarantine list` shows those that "
@@ -430,28 +452,28 @@ def check(name: Name, data: Data = None, config: Config = None, chosen: Set = No
         )
 
 
-async def _check(name: str, in_force: Settings) -> list[CheckedDay]:
+async def _check(name: str, in_force: Settings) -> tuple[list[CheckedDay], bool]:
+    """The days, and whether those that lack calls are left to another process, which follows the mirror."""
+    shown = ShownProgress()
     async with opened(in_force) as store:
-        service = _service(store, in_force, ShownProgress())
-        before = [day async for day in _days(store, service, name)]
-        lacking = [day.window for day in before if day.here < day.vendor]
-        if not lacking:
-            return [CheckedDay(_day(day.window.since), day.vendor, day.here, 0) for day in before]
-        await service.once(name, again=lacking)
-        after = {_day(day.window.since): day async for day in _days(store, service, name)}
-        known = {_day(day.window.since): day.here for day in before}
-        return [
-            CheckedDay(day, found.vendor, found.here, found.here - known.get(day, 0)) for day, found in after.items()
-        ]
+        service = _service(store, in_force, shown)
+        with shown:
+            before = await _days(store, service, name, shown)
+            lacking = [day.window for day in before if day.here < day.vendor]
+            is_ours = not lacking or await service.again(name, lacking)
+            after = await _days(store, service, name, shown) if lacking and is_ours else before
+    known = {_day(day.window.since): day.here for day in before}
+    days = [(_day(found.window.since), found) for found in after]
+    return [CheckedDay(day, each.vendor, each.here, each.here - known.get(day, 0)) for day, each in days], not is_ours
 
 
-def _days(store: Store, service: Service, name: str) -> Any:
-    async def found() -> Any:
-        runner = await service.runner(name)
-        async for day in compare(store, runner, upstreams()[runner.mirror.api]):
-            yield day
-
-    return found()
+async def _days(store: Store, service: Service, name: str, shown: "ShownProgress") -> list[Day]:
+    runner = await service.runner(name)
+    days = []
+    async for day in compare(store, runner, upstreams()[runner.mirror.api]):
+        days.append(day)
+        shown.compared(runner, day)
+    return days
 
 
 def _day(instant: int) -> date:

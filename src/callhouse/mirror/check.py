@@ -28,7 +28,7 @@ async def compare(store: Store, runner: Runner, upstream: Upstream) -> AsyncIter
     mirror = runner.mirror
     earliest = Work(upstream, mirror.since, mirror.overlap, 0).earliest(now)
     until = floor(now)
-    async with runner.vendor() as vendor:
+    async with await runner.vendor() as vendor:
         while until > earliest:
             window = Window(max(earliest, (until - 1) // DAY * DAY), until)
             total = await upstream.total(vendor, mirror.user, window)

@@ -79,7 +79,9 @@ def _parts(window: Window, read: int, overlap: int) -> Iterator[Span]:
     until = window.until
     while until > window.since:
         lateness = max(0, read - until)
-        since = window.since if lateness >= overlap else max(window.since, until - max(SHORTEST, lateness))
+        # On whole seconds, for a vendor is asked in no others.
+        length = max(SHORTEST, lateness - lateness % SECOND)
+        since = window.since if lateness >= overlap else max(window.since, until - length)
         yield Span(since, until, read)
         until = since
 

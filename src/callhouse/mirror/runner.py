@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import stamina
 
 from callhouse.errors import (
+    AnswerFailed,
     AnswerTooLong,
     Busy,
     MirrorError,
@@ -25,15 +27,16 @@ from callhouse.ingest.limits import IngestLimits
 from callhouse.mirror import lease, secret
 from callhouse.mirror import place as places
 from callhouse.mirror.vendor import Vendor
-from callhouse.mirror.work import MARGIN, NARROWEST, Work, floor
+from callhouse.mirror.work import EVERYTHING, MARGIN, NARROWEST, Work, floor, halves_of
+from callhouse.model import halves
 from callhouse.model.account import Account
-from callhouse.model.instant import DAY, SECOND
+from callhouse.model.instant import DAY, MINUTE, SECOND
 from callhouse.model.record import Outcome, Part, Record
 from callhouse.observability import INGESTED, log
 from callhouse.store import Store
 from callhouse.store.mirrors import UNKNOWN, Advance, Mirror
 from callhouse.store.origins import MIRROR
-from callhouse.wire import Found, Upstream, Window
+from callhouse.wire import Ask, Found, Upstream, Window
 
 UNDER_WAY = 8
 """Windows that are asked for, or wait to be stored, at once."""
@@ -41,6 +44,24 @@ UNDER_WAY = 8
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 300.0
 JITTER = 2.0
+
+FEW = 2
+"""How often a request for a part of a window is made, where the whole was asked for as often as any."""
+
+MOST_PARTED = 64
+"""Windows that are parted within SEEN_TO; one call of a year that cannot be had takes 25."""
+
+SEEN_TO = MINUTE
+"""How often the secret is read, and what was lost is told; in milliseconds."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a window could not be had, and from when on it is asked for *again*, after a *pause* in seconds."""
+
+    error: VendorUnavailable
+    pause: float
+    again: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,8 +110,11 @@ class Runner:
         self._on_progress = on_progress
         self._work = Work(upstream, mirror.since, mirror.overlap, every)
         self._busy: list[Window] = []
-        self._failed: dict[Window, VendorUnavailable] = {}
+        self._failed: dict[Window, Failure] = {}
         self._failures = 0
+        self._had = 0
+        self._parted = 0
+        self._seen_to = 0
         self._changed = asyncio.Condition()
         self._storing = asyncio.Lock()
         self._waiting: list[Reading] = []
@@ -132,23 +156,50 @@ class Runner:
         self._began = self._store.clock()
         self._calls_before = self.calls
         self._horizon = floor(self._began)
-        self._failed.clear()
-        self._failures = 0
+        self._failures = self._had = self._parted = 0
+        self._seen_to = self._began
+        await self._reopen()
         await self._note_what_is_gone()
-        async with self.vendor() as vendor:
+        async with await self.vendor() as vendor:
             workers = [asyncio.create_task(self._ask(vendor, follow=follow)) for _ in range(UNDER_WAY)]
             try:
                 await asyncio.gather(*workers)
+            except VendorUnavailable:
+                self._failed.clear()
+                raise
             finally:
                 await _ended(workers)
-        for error in self._failed.values():
-            raise error
-        self.trouble = ""
-        await self._store.mirrors.succeed(self.mirror.id, self._owner)
+        self.trouble = self._standing()
+        if not self._failed:
+            await self._store.mirrors.succeed(self.mirror.id, self._owner)
+        elif not (follow and self._had):
+            first = min(self._failed)
+            pause = self._failed[first].error.pause
+            if follow:
+                self._failed.clear()
+            raise VendorUnavailable(self.trouble, pause=pause)
 
-    def vendor(self) -> Vendor:
+    async def vendor(self) -> Vendor:
         """The vendor of this mirror. Raises SecretUnavailable."""
-        return vendor_of(self.mirror, self._environment, on_failure=self._note)
+        return await vendor_of(self.mirror, self._environment, on_failure=self._note)
+
+    async def _see_to(self, vendor: Vendor) -> None:
+        """What is due now and then, however long a pass takes."""
+        now = self._store.clock()
+        if now - self._seen_to >= SEEN_TO:
+            self._seen_to = now
+            self._parted = 0
+            vendor.credentials = await credentials_of(self.mirror, self._environment)
+            await self._note_what_is_gone()
+
+    def _standing(self) -> str:
+        """What stands in the way as long as some windows cannot be had."""
+        if not self._failed:
+            return ""
+        first = min(self._failed)
+        since, until = (f"{datetime.fromtimestamp(at / SECOND, UTC):%Y-%m-%d %H:%M:%S}" for at in first)
+        more = f" So it is with {len(self._failed) - 1} more." if len(self._failed) > 1 else ""
+        return f"What is between {since} and {until} (UTC) cannot be had: {self._failed[first].error}{more}"
 
     def _note(self, trouble: str) -> None:
         self.trouble = trouble
@@ -172,40 +223,100 @@ class Runner:
             with suppress(StoreUnavailable):
                 if not await self._store.mirrors.keep(self.mirror.id, self._owner, until, self.trouble):
                     raise MirrorError("Another process follows this mirror now, or it was removed.")
+                await self._reopen()
             await asyncio.sleep(lease.BEAT_SECONDS)
+
+    async def _reopen(self) -> None:
+        """Go back to ask again for what somebody wants to be asked for again."""
+        async with self._storing:
+            place = await self._store.mirrors.reopen(self.mirror.id, self._owner, self._without)
+            if place is not None:
+                self.place = places.parsed(place)
+        async with self._changed:
+            self._changed.notify_all()
+
+    def _without(self, windows: Sequence[tuple[int, int]]) -> str:
+        place = self.place
+        for since, until in windows:
+            place = place.forget(Window(since, until))
+        return places.written(place)
 
     async def _note_what_is_gone(self) -> None:
         """Report, once, what the vendor deleted before it was asked for; how many calls those were nobody can tell."""
         first_shown = self.mirror.created - self._upstream.keeps + 2 * MARGIN
-        gone = self.place.gaps(max(self.mirror.since, first_shown), self._work.earliest(self._began))
+        now = self._store.clock()
+        gone = self.place.gaps(max(floor(self.mirror.since), floor(first_shown)), self._work.earliest(now))
         for gap in gone:
             log.error("mirror.lost", mirror=self.mirror.name, since=gap.since, until=gap.until)
             days = range(gap.since // DAY, -(-gap.until // DAY))
-            await self._store_window(Reading(gap, self._began, [], partial(_unknown, days)))
+            await self._store_window(Reading(gap, now, [], partial(_unknown, days)))
 
     async def _ask(self, vendor: Vendor, *, follow: bool) -> None:
-        """Ask for one window after the other until nothing is left to ask for.
-
-        A window that cannot be had keeps no other one waiting; a vendor that gives none at all is left alone.
-        """
+        """Ask for one window after the other until nothing is left to ask for."""
         while (window := await self._next(follow=follow)) is not None:
             try:
-                await self._have(vendor, window)
-                self._failures = 0
-            except VendorUnavailable as error:
-                self._failed[window] = error
-                self._failures += 1
-                if self._failures >= UNDER_WAY:
-                    raise
+                await self._see_to(vendor)
+                await self._have_what_can_be_had(vendor, vendor, window)
             finally:
                 async with self._changed:
                     self._busy.remove(window)
                     self._changed.notify_all()
 
-    async def _have(self, vendor: Vendor, window: Window) -> None:
+    async def _have_what_can_be_had(self, vendor: Vendor, ask: Ask, window: Window) -> None:
+        """Have *window*, or of one that the vendor fails at while it answers others, the parts that can be had.
+
+        What cannot be had keeps nothing else waiting; a vendor that gives nothing at all is left alone.
+        """
+        try:
+            await self._have(ask, window)
+            self._failures = 0
+            self._had += 1
+        except AnswerFailed as error:
+            few = partial(vendor, attempts=FEW)
+            if not await self._answers_others(few):
+                self._fail(window, error)
+                return
+            self._failures = 0
+            if window.until - window.since <= NARROWEST or self._parted >= MOST_PARTED:
+                self._leave(window, error)
+                return
+            self._parted += 1
+            for part in halves_of(window):
+                await self._have_what_can_be_had(vendor, few, part)
+        except VendorUnavailable as error:
+            self._fail(window, error)
+
+    async def _answers_others(self, ask: Ask) -> bool:
+        """Whether the vendor tells of the last second; if not, it is not for the window that it fails."""
+        try:
+            last = Window(self._horizon - NARROWEST, self._horizon)
+            await self._upstream.fetch(ask, self.mirror.user, last, EVERYTHING)
+        except VendorUnavailable:
+            return False
+        return True
+
+    def _fail(self, window: Window, error: VendorUnavailable) -> None:
+        """Leave *window* for later. Raises *error* when the vendor answers to nothing."""
+        self._leave(window, error)
+        self._failures += 1
+        if self._failures >= UNDER_WAY:
+            raise error
+
+    def _leave(self, window: Window, error: VendorUnavailable) -> None:
+        """Leave *window* for later, the longer the more often it failed."""
+        pause = min(LONGEST_PAUSE, max((2 * each.pause for each in self._forget_failures(window)), default=FIRST_PAUSE))
+        self._failed[window] = Failure(error, pause, self._store.clock() + int(pause * SECOND))
+        self.trouble = self._standing()
+
+    def _forget_failures(self, window: Window) -> list[Failure]:
+        """Forget the failures of all that *window* has a part of."""
+        alike = [each for each in self._failed if each.since < window.until and window.since < each.until]
+        return [self._failed.pop(each) for each in alike]
+
+    async def _have(self, ask: Ask, window: Window) -> None:
         read = self._store.clock()
         try:
-            found = await self._upstream.fetch(vendor, self.mirror.user, window, self._work.at_most(window))
+            found = await self._upstream.fetch(ask, self.mirror.user, window, self._work.at_most(window))
         except AnswerTooLong:
             if window.until - window.since <= NARROWEST:
                 raise
@@ -219,13 +330,17 @@ class Runner:
                 now = self._store.clock()
                 if follow and now - self._horizon >= self._every:
                     self._horizon = floor(now)
-                window = self._work.next(self.place, [*self._busy, *self._failed], now, self._horizon)
+                left = [each for each, failure in self._failed.items() if not follow or failure.again > now]
+                window = self._work.next(self.place, [*self._busy, *left], now, self._horizon)
                 if window is not None:
                     self._busy.append(window)
                     return window
                 if not self._busy:
                     return None
-                await self._changed.wait()
+                # What others are busy with may take long, and what is new does not wait for it.
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(self._every / SECOND if follow else None):
+                        await self._changed.wait()
 
     async def _take(self, window: Window, read: int, found: Found) -> None:
         self._work.learn(window, found.total, was_too_wide=found.records is None)
@@ -235,8 +350,12 @@ class Runner:
             return
         raws = found.records
         records = await asyncio.to_thread(lambda: [self._record(raw) for raw in raws])
+        if any(self._is_outside(record, window) for record in records):
+            told = "The vendor tells of calls outside the window that it was asked for."
+            raise VendorUnavailable(told, is_worth_repeating=False)
         await self._store_window(Reading(window, read, records, partial(self._lost, records, read)))
-        self.trouble = ""
+        self._forget_failures(window)
+        self.trouble = self._standing()
         self._on_progress(self)
 
     def _record(self, raw: bytes) -> Record:
@@ -244,9 +363,17 @@ class Runner:
         try:
             part = self._upstream.read(raw, self._account, self._limits.max_depth)
         except RecordError as error:
-            part = str(error)
+            part = "holds half a surrogate pair" if halves.are_in(raw) else str(error)
         source = MIRROR + self.mirror.api
         return Record(account=self._account, source=source, raw=raw, read=part, origin=self.mirror.name)
+
+    def _is_outside(self, record: Record, window: Window) -> bool:
+        call = record.read.call if isinstance(record.read, Part) else None
+        if call is None:
+            return False
+        instant = call.start if self._upstream.clock == "start" else call.end
+        slack = self._upstream.slack
+        return instant is not None and not window.since - slack <= instant < window.until + slack
 
     async def _store_window(self, reading: "Reading") -> None:
         """Keep *reading*, together with all that wait for the store by then."""
@@ -305,14 +432,19 @@ class Runner:
         return list(lost.items())
 
 
-def vendor_of(
+async def credentials_of(mirror: Mirror, environment: Mapping[str, str]) -> tuple[str, str]:
+    """The name of the user of *mirror*, and the secret. Raises SecretUnavailable."""
+    return mirror.user, await secret.obtain(mirror.secret, environment)
+
+
+async def vendor_of(
     mirror: Mirror,
     environment: Mapping[str, str],
     *,
     on_failure: Callable[[str], None] = lambda _: None,
 ) -> Vendor:
     """The vendor of *mirror*. Raises SecretUnavailable."""
-    credentials = mirror.user, secret.read(mirror.secret, environment)
+    credentials = await credentials_of(mirror, environment)
     return Vendor(mirror.name, mirror.url, credentials, mirror.rate, on_failure=on_failure)
 
 

@@ -69,17 +69,24 @@ class Service:
             if mirror_id not in self._tasks and await self._take(mirror):
                 self._tasks[mirror_id] = asyncio.create_task(self._follow(mirror.name))
 
-    async def once(self, name: str, *, again: Collection[Window] = ()) -> Runner:
-        """Have all that one mirror is to have now, and *again* these windows.
-
-        Raises MirrorError as Runner does, and when another process follows it.
-        """
+    async def once(self, name: str) -> Runner:
+        """Have all that one mirror is to have now. Raises MirrorError as Runner does, and when another follows it."""
         mirror = await self.store.mirrors.get(name)
         if not await self._take(mirror):
             raise MirrorError(f"Another process follows {name} now: the server, or another `callhouse mirror run`.")
-        runner = await self.runner(name)
-        for window in again:
-            runner.place = runner.place.forget(window)
+        return await self._once(mirror)
+
+    async def again(self, name: str, windows: Collection[Window]) -> bool:
+        """Have *windows* again, or let who follows the mirror have them: False then. Raises MirrorError as Runner."""
+        mirror = await self.store.mirrors.get(name)
+        await self.store.mirrors.ask_again(mirror.id, list(windows))
+        if not await self._take(mirror):
+            return False
+        await self._once(mirror)
+        return True
+
+    async def _once(self, mirror: Mirror) -> Runner:
+        runner = await self.runner(mirror.name)
         try:
             await runner.once()
         except VendorRefusal as error:

@@ -4,6 +4,7 @@ import asyncio
 import email.utils
 import time
 from collections.abc import Callable, Mapping
+from datetime import UTC
 from typing import Self, TypeVar
 from urllib.parse import urlencode, urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -15,7 +16,8 @@ import stamina.instrumentation
 from yarl import URL
 
 from callhouse import __version__
-from callhouse.errors import AnswerTooLong, VendorHasNone, VendorRefusal, VendorUnavailable
+from callhouse.errors import AnswerFailed, AnswerTooLong, VendorHasNone, VendorRefusal, VendorUnavailable
+from callhouse.model import halves
 from callhouse.observability import MIRROR_REQUESTS, log
 
 T = TypeVar("T")
@@ -40,7 +42,10 @@ stamina.instrumentation.set_on_retry_hooks(())
 
 
 class Vendor:
-    """Asks one vendor, at most *rate* times a second; use it as a context manager. Satisfies Ask."""
+    """Asks one vendor, at most *rate* times a second; use it as a context manager. Satisfies Ask.
+
+    *credentials*, which may change at any time, are the user's name and the secret.
+    """
 
     def __init__(
         self,
@@ -57,15 +62,11 @@ class Vendor:
         self._next = 0.0
         self._turns = asyncio.Lock()
         self._url = url
-        self._headers = {
-            "Accept": "application/json",
-            "Authorization": aiohttp.encode_basic_auth(*credentials, encoding="utf-8"),
-            "User-Agent": f"callhouse/{__version__}",
-        }
+        self.credentials = credentials
 
     async def __aenter__(self) -> Self:
         self._client = aiohttp.ClientSession(
-            headers=self._headers,
+            headers={"Accept": "application/json", "User-Agent": f"callhouse/{__version__}"},
             timeout=TIMEOUT,
             # How many requests are under way, whoever asks decides.
             connector=aiohttp.TCPConnector(limit=0),
@@ -77,10 +78,17 @@ class Vendor:
     async def __aexit__(self, *_: object) -> None:
         await self._client.close()
 
-    async def __call__(self, kind: type[T], path: str, parameters: Mapping[str, str | int] | None = None) -> T:
+    async def __call__(
+        self,
+        kind: type[T],
+        path: str,
+        parameters: Mapping[str, str | int] | None = None,
+        *,
+        attempts: int | None = None,
+    ) -> T:
         async for attempt in stamina.retry_context(
             on=self._pause_after,
-            attempts=ATTEMPTS,
+            attempts=attempts or ATTEMPTS,
             timeout=None,
             wait_initial=FIRST_PAUSE,
             wait_max=LONGEST_PAUSE,
@@ -104,22 +112,27 @@ class Vendor:
     async def _asked(self, kind: type[T], path: str, parameters: Mapping[str, str | int] | None) -> T:
         await self._turn()
         query = f"?{urlencode(parameters)}" if parameters else ""
+        authorization = aiohttp.encode_basic_auth(*self.credentials, encoding="utf-8")
         try:
             # A redirect could lead the credentials elsewhere.
             async with self._client.get(
-                URL(f"{self._url}{path}{query}", encoded=True), allow_redirects=False
+                URL(f"{self._url}{path}{query}", encoded=True),
+                allow_redirects=False,
+                headers={"Authorization": authorization},
             ) as answer:
                 MIRROR_REQUESTS.labels(self._name, str(answer.status)).inc()
                 if answer.status != 200:
-                    raise _failure(answer)
+                    raise _failure(answer, self.credentials[1])
                 body = await _body(answer)
         except (aiohttp.ClientError, TimeoutError) as error:
             MIRROR_REQUESTS.labels(self._name, "none").inc()
-            raise VendorUnavailable(f"The vendor does not answer: {_reason(error)}.") from error
+            has_no_answer = isinstance(error, TimeoutError | aiohttp.ClientPayloadError)
+            kind_of_failure = AnswerFailed if has_no_answer else VendorUnavailable
+            raise kind_of_failure(f"The vendor does not answer: {_reason(error)}.") from error
         try:
-            return msgspec.json.decode(body, type=kind)
+            return _decoded(body, kind)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-            raise VendorUnavailable(f"The vendor's answer is cut off or of another kind: {error}.") from None
+            raise AnswerFailed(f"The vendor's answer is cut off or of another kind: {error}.") from None
 
     async def _turn(self) -> None:
         """Wait until a request may be made: in turn, so that none are made at once after the process was held up."""
@@ -146,15 +159,30 @@ async def _body(answer: aiohttp.ClientResponse) -> bytes:
     return b"".join(parts)
 
 
-def _failure(answer: aiohttp.ClientResponse) -> VendorUnavailable | VendorRefusal:
+def _decoded(body: bytes, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError:
+        covered = halves.covered(body)
+        if covered == body:
+            raise
+        return msgspec.json.decode(covered, type=kind)
+
+
+def _failure(answer: aiohttp.ClientResponse, secret: str) -> VendorUnavailable | VendorRefusal:
     status = answer.status
     if status in {401, 403}:
-        return VendorRefusal(f"The vendor refuses the credentials (status {status}).")
+        hint = " The secret begins or ends with a blank." if secret != secret.strip() else ""
+        return VendorRefusal(f"The vendor refuses the credentials (status {status}).{hint}")
     if status == 404:
         return VendorHasNone("The vendor has nothing under this path (status 404).", is_worth_repeating=False)
     if status in {429, 503}:
         return VendorUnavailable(f"The vendor asks to be left alone (status {status}).", pause=_wish(answer))
-    is_passing = status >= 500 or status in {408, 425}
+    if status >= 500:
+        return AnswerFailed(f"The vendor answers with status {status}.")
+    is_passing = status in {408, 425}
     return VendorUnavailable(f"The vendor answers with status {status}.", is_worth_repeating=is_passing)
 
 
@@ -164,10 +192,12 @@ def _wish(answer: aiohttp.ClientResponse) -> float | None:
     if said.isascii() and said.isdigit() and len(said) < 10:
         return min(float(said), LONGEST_WISH)
     try:
-        until = email.utils.parsedate_to_datetime(said).timestamp()
+        until = email.utils.parsedate_to_datetime(said)
+        # A date with -0000 is in UTC too, and says only that nobody knows where.
+        pause = (until if until.tzinfo else until.replace(tzinfo=UTC)).timestamp() - time.time()
     except (ValueError, OverflowError):
         return None
-    return min(max(0.0, until - time.time()), LONGEST_WISH)
+    return min(max(0.0, pause), LONGEST_WISH)
 
 
 def _reason(error: Exception) -> str:

@@ -25,6 +25,12 @@ def floor(now: int) -> int:
     return now - now % SECOND
 
 
+def halves_of(window: Window) -> list[Window]:
+    """The two parts of *window*, which is longer than a second, the newer first."""
+    middle = floor((window.since + window.until) // 2)
+    return [Window(middle, window.until), Window(window.since, middle)]
+
+
 class Work:
     """The windows of one account that are to be asked for, from *since* on."""
 

@@ -7,6 +7,7 @@ import msgspec
 
 from callhouse.errors import MirrorError
 from callhouse.store.engine import Engine, Row, Transaction
+from callhouse.store.origins import MIRROR
 
 State = Literal["active", "paused", "stopped"]
 UNKNOWN = -1
@@ -41,7 +42,14 @@ UPDATE mirrors SET owned_until = :until, trouble = :trouble WHERE id = :id AND o
 """
 _RELEASE = "UPDATE mirrors SET owner = NULL WHERE id = :id AND owner = :owner"
 _SUCCEED = "UPDATE mirrors SET succeeded = :now WHERE id = :id AND owner = :owner"
-_PLACE = "UPDATE mirrors SET place = :place WHERE id = :id"
+_AGAIN = "SELECT again FROM mirrors WHERE id = :id"
+_SET_AGAIN = "UPDATE mirrors SET again = :again WHERE id = :id"
+_OWNED_AGAIN = "SELECT again FROM mirrors WHERE id = :id AND owner = :owner AND again <> '[]'"
+_REOPEN = "UPDATE mirrors SET place = :place, again = '[]' WHERE id = :id AND owner = :owner"
+_OTHERS = "SELECT name, api FROM mirrors WHERE account_id = :account_id AND api <> :api"
+_OTHERS_BEFORE = """
+SELECT source FROM origins WHERE account_id = :account_id AND source LIKE :mirrors AND source <> :source ORDER BY source
+"""
 _ADVANCE = """
 UPDATE mirrors SET place = :place, calls = calls + :calls, speed = :speed, succeeded = :now, owned_until = :until
 WHERE id = :id AND owner = :owner RETURNING id
@@ -106,11 +114,16 @@ class Mirrors:
         self._clock = clock
 
     async def add(self, mirror: Mirror) -> Mirror:
-        """Keep a new *mirror*; what it has got for an id is ignored. Raises MirrorError when its name is taken."""
+        """Keep a new *mirror*; what it has got for an id is ignored.
+
+        Raises MirrorError when its name is taken, and when its account has calls that were followed through another
+        API: either would replace what only the other tells, or keep each call twice.
+        """
 
         def work(tx: Transaction) -> None:
             if tx.rows(_GET, {"name": mirror.name}):
                 raise MirrorError(f"There is a mirror {mirror.name} already.")
+            _refuse_another_api(tx, mirror)
             row = {**msgspec.structs.asdict(mirror), "user_name": mirror.user}
             tx.each(_ADD, [row])
 
@@ -160,8 +173,32 @@ class Mirrors:
         parameters = {"id": mirror_id, "owner": owner, "now": self._clock()}
         await self._engine.write(lambda tx: tx.each(_SUCCEED, [parameters]))
 
-    async def set_place(self, mirror_id: int, place: str) -> None:
-        await self._engine.write(lambda tx: tx.each(_PLACE, [{"id": mirror_id, "place": place}]))
+    async def ask_again(self, mirror_id: int, windows: Sequence[tuple[int, int]]) -> None:
+        """Let its owner, or who becomes it, ask for *windows* again."""
+
+        def work(tx: Transaction) -> None:
+            for (known,) in tx.rows(_AGAIN, {"id": mirror_id}):
+                again = _encode([*_windows(known), *windows]).decode()
+                tx.each(_SET_AGAIN, [{"id": mirror_id, "again": again}])
+
+        await self._engine.write(work)
+
+    async def reopen(
+        self, mirror_id: int, owner: str, without: Callable[[Sequence[tuple[int, int]]], str]
+    ) -> str | None:
+        """Go back to the place that is left *without* the windows that are to be asked for again; None if none are."""
+        named = {"id": mirror_id, "owner": owner}
+        if not await self._engine.quick(lambda reader: reader.rows(_OWNED_AGAIN, named)):
+            return None
+
+        def work(tx: Transaction) -> str | None:
+            for (again,) in tx.rows(_OWNED_AGAIN, named):
+                place = without(_windows(again))
+                tx.each(_REOPEN, [{**named, "place": place}])
+                return place
+            return None
+
+        return await self._engine.write(work)
 
     async def losses(self, mirror_id: int) -> Sequence[tuple[int, int]]:
         """The days of which something was lost, and of how many calls; UNKNOWN where nobody can tell."""
@@ -183,6 +220,23 @@ def advance(tx: Transaction, step: Advance) -> None:
     if not tx.each(_ADVANCE, [row]):
         raise MirrorError("Another process follows this mirror now.")
     tx.each(_LOSE, ({"id": step.mirror_id, "day": day, "calls": calls} for day, calls in step.losses))
+
+
+def _refuse_another_api(tx: Transaction, mirror: Mirror) -> None:
+    account = {"account_id": mirror.account_id}
+    why = (
+        "Calls of two APIs in one account would replace each other's logs or stand there twice; follow this one into "
+        "another account (`callhouse accounts create`)."
+    )
+    for name, api in tx.rows(_OTHERS, {**account, "api": mirror.api}):
+        raise MirrorError(f"Account {mirror.account_id} has a mirror of another API, {name} ({api}). {why}")
+    for (source,) in tx.rows(_OTHERS_BEFORE, {**account, "mirrors": f"{MIRROR}%", "source": MIRROR + mirror.api}):
+        api = source.removeprefix(MIRROR)
+        raise MirrorError(f"Account {mirror.account_id} has calls that a mirror of another API brought ({api}). {why}")
+
+
+_encode = msgspec.json.Encoder().encode
+_windows = msgspec.json.Decoder(list[tuple[int, int]]).decode
 
 
 def _mirror(row: Row) -> Mirror:

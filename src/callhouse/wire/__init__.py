@@ -69,7 +69,8 @@ class Upstream:
     *url* is where the vendor answers, *user* what it calls the name of an account's credentials. It shows a call for as
     long as *keeps*, its log for *keeps_log* (None: it has none), lists calls by their *clock*, over a window of at most
     *longest* and, if calls are not to come and go between two pages, about *at_once*. *rate* is how many requests a
-    second it takes. Lengths are in milliseconds.
+    second it takes, *slack* how far outside a window a call may seem to be, where a time is the wall clock's, which
+    shows an hour twice when summer ends. Lengths are in milliseconds.
 
     *fetch* gets the calls of a window, unless they are more than it is told; *total* counts them. *read* makes a part
     of one of the records, for the account that it is kept in, and bounds how deep that nests; it is pure and raises
@@ -87,6 +88,7 @@ class Upstream:
     fetch: Callable[[Ask, str, Window, int], Awaitable[Found]]
     total: Callable[[Ask, str, Window], Awaitable[int]]
     read: Callable[[bytes, Account, int], Part]
+    slack: int = 0
 
 
 @dataclass(frozen=True)

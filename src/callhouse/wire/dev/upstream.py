@@ -7,12 +7,13 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from callhouse.errors import RecordError, VendorHasNone, VendorUnavailable
+from callhouse.errors import AnswerFailed, RecordError, VendorHasNone, VendorUnavailable
 from callhouse.model import call as calls
+from callhouse.model import halves
 from callhouse.model.account import Account
 from callhouse.model.call import DIRECTIONS, Call
 from callhouse.model.event import Event
-from callhouse.model.instant import DAY, MAX_SECONDS, SECOND, YEAR, time_zone
+from callhouse.model.instant import DAY, HOUR, MAX_SECONDS, SECOND, YEAR, time_zone
 from callhouse.model.record import Part
 from callhouse.render import MAX_LIMIT
 from callhouse.wire import Ask, Found, Page, Upstream, Window, read_list
@@ -58,17 +59,17 @@ class ToldCall(msgspec.Struct, omit_defaults=True):
 
 class _Sessions(msgspec.Struct):
     total: str = msgspec.field(name="total_sessions")
-    members: list[str] = msgspec.field(name="sessions")
+    members: list[msgspec.Raw] = msgspec.field(name="sessions")
 
 
 class _Logs(msgspec.Struct):
     total: str = msgspec.field(name="total_logs")
-    members: list[ToldListed] = msgspec.field(name="logs")
+    members: list[msgspec.Raw] = msgspec.field(name="logs")
 
 
 class _Errors(msgspec.Struct):
     total: str = msgspec.field(name="total_errors")
-    members: list[str] = msgspec.field(name="errors")
+    members: list[msgspec.Raw] = msgspec.field(name="errors")
 
 
 class _SessionsAnswer(msgspec.Struct):
@@ -84,7 +85,16 @@ class _ErrorsAnswer(msgspec.Struct):
 
 
 class _LogAnswer(msgspec.Struct):
-    result: ToldLog
+    result: msgspec.Raw
+
+
+class _Gathered(msgspec.Struct, omit_defaults=True):
+    """A ToldCall that is put together; its log is left as it came."""
+
+    session: str | None = None
+    listed: ToldListed | None = None
+    log: msgspec.Raw | None = None
+    errors: list[str] = []
 
 
 _KINDS: dict[str, type[Any]] = {"sessions": _SessionsAnswer, "logs": _LogsAnswer, "errors": _ErrorsAnswer}
@@ -98,17 +108,37 @@ async def fetch(ask: Ask, _user: str, window: Window, at_most: int) -> Found:
     total = max(len(sessions or ()), len(listed or ()))
     if sessions is None or listed is None or errors is None:
         return Found(max(total, await count(ask, _user, window)), None)
-    return Found(total, _records(sessions, await _logged(ask, listed), errors))
+    odd: list[bytes] = []
+    calls = _understood(ToldListed, b'{"listed":%b}', listed, odd)
+    records = _records(
+        _understood(str, b'{"session":%b}', sessions, odd),
+        await _logged(ask, calls, odd),
+        _understood(str, b'{"errors":[%b]}', errors, odd),
+    )
+    return Found(total, [*records, *odd])
 
 
-async def _logged(ask: Ask, listed: Sequence[ToldListed]) -> list[tuple[ToldListed, ToldLog | None]]:
-    """Each of the *listed* with its log, some of which are asked for at once."""
-    logs: list[ToldLog | None] = [None] * len(listed)
+def _understood(kind: type[T], form: bytes, records: Sequence[bytes], odd: list[bytes]) -> list[T]:
+    """Those *records* that can be read; the others join what is *odd*, in the *form* of a ToldCall."""
+    found = []
+    for record in records:
+        try:
+            found.append(msgspec.json.decode(record, type=kind))
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            odd.append(form % record)
+    return found
+
+
+async def _logged(
+    ask: Ask, listed: Sequence[ToldListed], odd: list[bytes]
+) -> list[tuple[ToldListed, msgspec.Raw | None]]:
+    """Each of the *listed* with its log, some of which are asked for at once; an unreadable one joins the *odd*."""
+    logs: list[msgspec.Raw | None] = [None] * len(listed)
     left = iter(range(len(listed)))
 
     async def work() -> None:
         for number in left:
-            logs[number] = await _log(ask, listed[number].log_id)
+            logs[number] = await _log(ask, listed[number], odd)
 
     tasks = [asyncio.create_task(work()) for _ in range(LOGS_UNDER_WAY)]
     try:
@@ -124,18 +154,16 @@ async def count(ask: Ask, _user: str, window: Window) -> int:
     return _number((await _list(ask, "sessions", window, 1, 0)).total)
 
 
-async def _whole(ask: Ask, service: str, window: Window, at_most: int) -> Sequence[Any] | None:
+async def _whole(ask: Ask, service: str, window: Window, at_most: int) -> Sequence[bytes] | None:
     """The list of *service*; None when it has more than *at_most* members, or changed while it was read."""
 
     async def page(offset: int) -> Page:
         part = await _list(ask, service, window, min(at_most, MAX_LIMIT), offset)
-        return Page(_number(part.total), [msgspec.json.encode(member) for member in part.members])
+        return Page(_number(part.total), list(map(halves.as_it_came, part.members)))
 
     # Two errors may be the same line.
     name: Callable[[bytes], object] = (lambda _: object()) if service == "errors" else bytes
-    records = (await read_list(page, at_most, name)).records
-    kind: Any = ToldListed if service == "logs" else str
-    return None if records is None else [msgspec.json.decode(record, type=kind) for record in records]
+    return (await read_list(page, at_most, name)).records
 
 
 async def _list(ask: Ask, service: str, window: Window, limit: int, offset: int) -> Any:
@@ -143,12 +171,20 @@ async def _list(ask: Ask, service: str, window: Window, limit: int, offset: int)
     return (await ask(_KINDS[service], path, {"limit": limit, "offset": offset})).result
 
 
-async def _log(ask: Ask, log_id: str) -> ToldLog | None:
-    """The log; None when the vendor has deleted it by now."""
+async def _log(ask: Ask, listed: ToldListed, odd: list[bytes]) -> msgspec.Raw | None:
+    """The log; None when the vendor has deleted it by now, or it is odd."""
     try:
-        return (await ask(_LogAnswer, f"/ws/calls/log/{log_id}")).result
+        log = halves.as_it_came((await ask(_LogAnswer, f"/ws/calls/log/{listed.log_id}")).result)
     except VendorHasNone:
         return None
+    try:
+        msgspec.json.decode(log, type=ToldLog)
+    except msgspec.ValidationError as error:
+        raise AnswerFailed(f"The vendor's log is of another kind: {error}.", is_worth_repeating=False) from None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        odd.append(msgspec.json.encode(_Gathered(listed=listed, log=msgspec.Raw(log))))
+        return None
+    return msgspec.Raw(log)
 
 
 def _number(text: str) -> int:
@@ -158,26 +194,26 @@ def _number(text: str) -> int:
 
 
 def _records(
-    sessions: Sequence[str], listed: Sequence[tuple[ToldListed, ToldLog | None]], errors: Sequence[str]
+    sessions: Sequence[str], listed: Sequence[tuple[ToldListed, msgspec.Raw | None]], errors: Sequence[str]
 ) -> list[bytes]:
     """A record of each call, and of each line that is of none."""
-    found: dict[str, ToldCall] = {}
+    found: dict[str, _Gathered] = {}
     for each, log in listed:
-        found[lines.column(each.session_id)] = ToldCall(listed=each, log=log)
-    odd: list[ToldCall] = []
+        found[lines.column(each.session_id)] = _Gathered(listed=each, log=log)
+    odd: list[_Gathered] = []
     for line in sessions:
         parsed = told.session_line(line)
-        call = ToldCall() if parsed is None else found.setdefault(parsed.session, ToldCall())
+        call = _Gathered() if parsed is None else found.setdefault(parsed.session, _Gathered())
         if parsed is None or call.session is not None:
-            odd.append(ToldCall(session=line))
+            odd.append(_Gathered(session=line))
         else:
             call.session = line
     for line in errors:
         session = told.session_of_error(line)
         if session is None:
-            odd.append(ToldCall(errors=[line]))
+            odd.append(_Gathered(errors=[line]))
         else:
-            found.setdefault(session, ToldCall()).errors.append(line)
+            found.setdefault(session, _Gathered()).errors.append(line)
     return [msgspec.json.encode(call) for call in (*found.values(), *odd)]
 
 
@@ -319,4 +355,5 @@ upstream = Upstream(
     fetch=fetch,
     total=count,
     read=read,
+    slack=HOUR,
 )

@@ -6,6 +6,7 @@ import msgspec
 
 from callhouse.errors import RecordError
 from callhouse.model import call as calls
+from callhouse.model import halves
 from callhouse.model.account import Account
 from callhouse.model.call import DIRECTIONS, Call
 from callhouse.model.event import Event, nests_deeper_than
@@ -48,7 +49,7 @@ async def fetch(ask: Ask, _user: str, window: Window, at_most: int) -> Found:
 
     async def page(offset: int) -> Page:
         told = await _list(ask, "all_logs", window, min(at_most, MAX_LIMIT), offset)
-        return Page(told.total_calls, list(map(bytes, told.calls)))
+        return Page(told.total_calls, list(map(halves.as_it_came, told.calls)))
 
     return await read_list(page, at_most, _identity)
 
@@ -66,7 +67,7 @@ async def _list(ask: Ask, name: str, window: Window, limit: int, offset: int) ->
 def _identity(record: bytes) -> str | bytes:
     try:
         return msgspec.json.decode(record, type=_Named).session_id
-    except msgspec.ValidationError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return record
 
 

@@ -10,11 +10,11 @@ import msgspec
 
 from callhouse.errors import RecordError
 from callhouse.model import call as calls
-from callhouse.model import hangup
+from callhouse.model import halves, hangup
 from callhouse.model.account import Account
 from callhouse.model.call import Call
 from callhouse.model.event import nests_deeper_than
-from callhouse.model.instant import DAY, SECOND, time_zone
+from callhouse.model.instant import DAY, HOUR, SECOND, time_zone
 from callhouse.model.record import Part
 from callhouse.store.engine import Row
 from callhouse.wire import Ask, Found, Page, Upstream, Window, read_list
@@ -68,7 +68,7 @@ async def fetch(ask: Ask, auth_id: str, window: Window, at_most: int) -> Found:
 
     async def page(offset: int) -> Page:
         told = await _page(ask, auth_id, window, offset)
-        return Page(told.meta.total_count, list(map(bytes, told.objects)))
+        return Page(told.meta.total_count, list(map(halves.as_it_came, told.objects)))
 
     return await read_list(page, at_most, _identity)
 
@@ -80,7 +80,7 @@ class _Named(msgspec.Struct):
 def _identity(record: bytes) -> str | bytes:
     try:
         return msgspec.json.decode(record, type=_Named).call_uuid
-    except msgspec.ValidationError:
+    except (msgspec.DecodeError, UnicodeDecodeError):
         return record
 
 
@@ -208,6 +208,7 @@ upstream = Upstream(
     at_once=20 * ROWS,
     # Of 300 in five seconds; the account's own scripts ask too.
     rate=50,
+    slack=HOUR,
     fetch=fetch,
     total=count,
     read=read,

@@ -342,6 +342,7 @@ CREATE TABLE mirrors (
     calls       INTEGER NOT NULL,
     speed       REAL NOT NULL,
     place       TEXT NOT NULL,
+    again       TEXT NOT NULL DEFAULT '[]',
     owner       TEXT,
     owned_until INTEGER NOT NULL
 );
