@@ -43,12 +43,14 @@ def test_a_second_that_cannot_be_had_keeps_no_other_one_waiting_and_is_had_when_
 
     async def work(stand):
         await stand.follow("plivo")
-        with pytest.raises(VendorUnavailable, match="changes faster than it can be read"):
+        with pytest.raises(VendorUnavailable, match="changes faster than it can be read") as raised:
             await stand.once()
+        assert (await stand.store.mirrors.get("followed")).trouble == str(raised.value)
         [_, (_, body)] = await stand.both("plivo", PLACE)
         assert '"total_count":11' in body
         broken.clear()
         await stand.once()
+        assert (await stand.store.mirrors.get("followed")).trouble == ""
         [_, (_, body)] = await stand.both("plivo", PLACE)
         assert '"total_count":12' in body
 

@@ -1,18 +1,12 @@
 """``callhouse mirror``: accounts at vendors that are followed."""
 
-import asyncio
-import contextlib
 import os
-import signal
-from collections.abc import Coroutine
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-import msgspec
 import typer
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
 from callhouse.app import now
 from callhouse.cli.context import (
@@ -22,9 +16,7 @@ from callhouse.cli.context import (
     Json,
     Set,
     counted,
-    err,
     failing_clearly,
-    local_time,
     opened,
     out,
     plain,
@@ -34,64 +26,23 @@ from callhouse.cli.context import (
     table,
     warn_of_inactive,
 )
-from callhouse.errors import CallhouseError, MirrorError
-from callhouse.mirror import place as places
-from callhouse.mirror.check import Day, compare
-from callhouse.mirror.runner import Runner, vendor_of
-from callhouse.mirror.service import Service, upstreams
-from callhouse.mirror.status import Status, status_of
-from callhouse.mirror.work import Work
+from callhouse.cli.following import checked_days, follow
+from callhouse.cli.listed_mirror import ListedMirror, length_in_words, listed, listed_of, lost_in_words, print_mirror
+from callhouse.errors import CallhouseError
+from callhouse.mirror.runner import vendor_of
+from callhouse.mirror.service import upstreams
+from callhouse.mirror.status import status_of
 from callhouse.model.account import Account, RetentionOverride
-from callhouse.model.instant import DAY, SECOND, format_duration, parse_duration
+from callhouse.model.instant import SECOND, format_duration, parse_duration
 from callhouse.observability import configure_logging
-from callhouse.settings import Settings
 from callhouse.store import Store
-from callhouse.store.mirrors import UNKNOWN, Mirror
+from callhouse.store.mirrors import Mirror
 from callhouse.wire import Upstream, Window
 
 app = typer.Typer(help="Accounts at vendors that are followed, so that what they delete is kept.", no_args_is_help=True)
 
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The mirror's name.")]
 Names = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Only these mirrors.")]
-
-
-class Lost(msgspec.Struct):
-    """What was lost of a day; *calls* is null where nobody can tell how many."""
-
-    day: date
-    calls: int | None
-
-
-class ListedMirror(msgspec.Struct):
-    """What ``mirror show --json`` prints, and ``list --json`` of each; instants and lengths are in seconds."""
-
-    name: str
-    api: str
-    account: int
-    url: str
-    user: str
-    secret: str
-    since: float
-    overlap: str
-    rate: float
-    state: str
-    trouble: str
-    last_success: float | None
-    lag: float
-    backlog: float
-    days_until_loss: float | None
-    calls: int
-    calls_per_second: float
-    lost: list[Lost]
-
-
-class CheckedDay(msgspec.Struct):
-    """What ``mirror check --json`` prints of each day."""
-
-    day: date
-    vendor: int
-    here: int
-    filled: int
 
 
 @app.command()
@@ -179,11 +130,11 @@ def add(
             return mirror, await _keep_for_ever(store, owner)
 
     mirror, kept = run(work())
-    listed = _listed(mirror, status_of(mirror, upstream, began), [])
+    made = listed(mirror, status_of(mirror, upstream, began), [])
     if as_json:
-        print_json(listed)
+        print_json(made)
         return
-    _print(listed)
+    print_mirror(made)
     kinds = ", ".join(f"{kind} {format_duration(getattr(kept.retention, kind))}" for kind in _KINDS)
     out.print(f"Account {account} keeps {kinds}; `callhouse accounts set {account} --retention` changes that.")
     out.print("A server over this store follows it from now on; without one, `callhouse mirror run` does.")
@@ -204,15 +155,7 @@ def _url(url: str) -> str:
         is_address = parts.scheme in {"https", "http"} and parts.hostname and (parts.port is None or parts.port > 0)
     except ValueError:
         is_address = False
-    if (
-        not is_address
-        or "@" in url
-        or "?" in url
-        or "#" in url
-        or not url.isascii()
-        or not url.isprintable()
-        or " " in url
-    ):
+    if not is_address or not url.isascii() or not url.isprintable() or any(sign in url for sign in "@?# "):
         raise typer.BadParameter("https://HOST or http://HOST expected, without credentials.", param_hint="--url")
     return url.rstrip("/")
 
@@ -242,7 +185,7 @@ def list_(data: Data = None, config: Config = None, chosen: Set = None, as_json:
 
     async def work() -> list[ListedMirror]:
         async with opened(in_force) as store:
-            return [await _of(store, mirror) for mirror in await store.mirrors.all()]
+            return [await listed_of(store, mirror) for mirror in await store.mirrors.all()]
 
     found = run(work())
     if as_json:
@@ -258,10 +201,10 @@ def list_(data: Data = None, config: Config = None, chosen: Set = None, as_json:
             each.api,
             str(each.account),
             each.state,
-            _length(each.lag),
-            _length(each.backlog),
+            length_in_words(each.lag),
+            length_in_words(each.backlog),
             f"{each.calls:,}",
-            _lost(each.lost),
+            lost_in_words(each.lost),
             plain(each.trouble),
         )
     out.print(rows)
@@ -278,13 +221,13 @@ def show(name: Name, data: Data = None, config: Config = None, chosen: Set = Non
 
     async def work() -> ListedMirror:
         async with opened(in_force) as store:
-            return await _of(store, await store.mirrors.get(name))
+            return await listed_of(store, await store.mirrors.get(name))
 
     found = run(work())
     if as_json:
         print_json(found)
     else:
-        _print(found)
+        print_mirror(found)
 
 
 @app.command()
@@ -345,80 +288,7 @@ def run_(
     """
     in_force, _ = settings(config, data, chosen)
     configure_logging(in_force.log.format, in_force.log.level if in_force.log.level != "info" else "warning")
-    run(_run(in_force, names or [], once=once))
-
-
-async def _run(in_force: Settings, names: list[str], *, once: bool) -> None:
-    async with opened(in_force) as store:
-        for name in names:
-            await store.mirrors.get(name)
-        shown = ShownProgress()
-        service = _service(store, in_force, shown)
-        with shown:
-            if not once:
-                await _until_stopped(service.run(names))
-                return
-            failed = []
-            for mirror in await store.mirrors.all():
-                if mirror.name in names or (not names and mirror.state == "active"):
-                    owner = await store.accounts.get(mirror.account_id)
-                    if not owner.active:
-                        warn_of_inactive(owner)
-                    try:
-                        runner = await service.once(mirror.name)
-                        out.print(f"{plain(mirror.name)}: {counted(runner.calls, 'call')}.", highlight=False)
-                    except CallhouseError as error:
-                        failed.append(f"{mirror.name}: {error}")
-    if failed:
-        raise MirrorError("\n".join(failed))
-
-
-def _service(store: Store, in_force: Settings, shown: "ShownProgress") -> Service:
-    return Service(store, os.environ, in_force.ingest, in_force.mirror.every_ms(), on_progress=shown.update)
-
-
-async def _until_stopped(work: Coroutine[Any, Any, None]) -> None:
-    """Run *work* until it is over, or until SIGTERM, Ctrl-C or the end of the terminal."""
-    task = asyncio.create_task(work)
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        loop.add_signal_handler(number, task.cancel)
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
-
-
-class ShownProgress:
-    """How far each mirror is, on a terminal."""
-
-    def __init__(self) -> None:
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[counts]}"))
-        self._bar = Progress(*columns, console=err, transient=True, disable=not err.is_terminal)
-        self._tasks: dict[int, TaskID] = {}
-
-    def __enter__(self) -> None:
-        self._bar.start()
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def update(self, runner: Runner) -> None:
-        mirror = msgspec.structs.replace(runner.mirror, place=places.written(runner.place))
-        status = status_of(mirror, upstreams()[mirror.api], now())
-        if mirror.id not in self._tasks:
-            self._tasks[mirror.id] = self._bar.add_task(plain(mirror.name), total=None, counts="")
-        counts = f"{counted(runner.calls, 'call')}, {_length(status.backlog / SECOND)} to go"
-        self._bar.update(
-            self._tasks[mirror.id], total=status.total, completed=status.total - status.backlog, counts=counts
-        )
-
-    def compared(self, runner: Runner, day: Day) -> None:
-        """The days, the newest first, are compared down to *day*."""
-        mirror = runner.mirror
-        first = Work(upstreams()[mirror.api], mirror.since, mirror.overlap, 0).earliest(now())
-        if mirror.id not in self._tasks:
-            self._tasks[mirror.id] = self._bar.add_task(plain(mirror.name), total=None, counts="")
-        total, done = (-(-(now() - instant) // DAY) for instant in (first, day.window.since))
-        self._bar.update(self._tasks[mirror.id], total=total, completed=done, counts=f"{done} of {total} days compared")
+    run(follow(in_force, names or [], once=once))
 
 
 @app.command()
@@ -430,7 +300,7 @@ def check(name: Name, data: Data = None, config: Config = None, chosen: Set = No
     missing. Example: `callhouse mirror check sales`
     """
     in_force, _ = settings(config, data, chosen)
-    days, is_left = run(_check(name, in_force))
+    days, is_left = run(checked_days(name, in_force))
     if as_json:
         print_json(days)
     else:
@@ -450,102 +320,3 @@ def check(name: Name, data: Data = None, config: Config = None, chosen: Set = No
             f"{counted(missing, 'call')} of the vendor's are not here; `callhouse quarantine list` shows those that "
             "could not be understood."
         )
-
-
-async def _check(name: str, in_force: Settings) -> tuple[list[CheckedDay], bool]:
-    """The days, and whether those that lack calls are left to another process, which follows the mirror."""
-    shown = ShownProgress()
-    async with opened(in_force) as store:
-        service = _service(store, in_force, shown)
-        with shown:
-            before = await _days(store, service, name, shown)
-            lacking = [day.window for day in before if day.here < day.vendor]
-            is_ours = not lacking or await service.again(name, lacking)
-            after = await _days(store, service, name, shown) if lacking and is_ours else before
-    known = {_day(day.window.since): day.here for day in before}
-    days = [(_day(found.window.since), found) for found in after]
-    return [CheckedDay(day, each.vendor, each.here, each.here - known.get(day, 0)) for day, each in days], not is_ours
-
-
-async def _days(store: Store, service: Service, name: str, shown: "ShownProgress") -> list[Day]:
-    runner = await service.runner(name)
-    days = []
-    async for day in compare(store, runner, upstreams()[runner.mirror.api]):
-        days.append(day)
-        shown.compared(runner, day)
-    return days
-
-
-def _day(instant: int) -> date:
-    return datetime.fromtimestamp(instant / SECOND, UTC).date()
-
-
-async def _of(store: Store, mirror: Mirror) -> ListedMirror:
-    losses = [
-        Lost(_day(day * DAY), None if calls == UNKNOWN else calls)
-        for day, calls in await store.mirrors.losses(mirror.id)
-    ]
-    return _listed(mirror, status_of(mirror, upstreams()[mirror.api], now()), losses)
-
-
-def _listed(mirror: Mirror, status: Status, losses: list[Lost]) -> ListedMirror:
-    return ListedMirror(
-        name=mirror.name,
-        api=mirror.api,
-        account=mirror.account_id,
-        url=mirror.url,
-        user=mirror.user,
-        secret=mirror.secret,
-        since=mirror.since / SECOND,
-        overlap=format_duration(mirror.overlap),
-        rate=mirror.rate,
-        state=mirror.state,
-        trouble=mirror.trouble,
-        last_success=None if mirror.succeeded is None else mirror.succeeded / SECOND,
-        lag=status.lag / SECOND,
-        backlog=status.backlog / SECOND,
-        days_until_loss=status.days_left,
-        calls=mirror.calls,
-        calls_per_second=mirror.speed,
-        lost=losses,
-    )
-
-
-def _print(each: ListedMirror) -> None:
-    last = each.last_success
-    shown = {
-        "name": each.name,
-        "follows": f"{each.api} account {each.user} at {each.url}",
-        "into account": each.account,
-        "secret": each.secret.replace(":", " ", 1),
-        "since": local_time(int(each.since * SECOND)),
-        "asked for again": f"for {each.overlap}, at most {each.rate:g} requests a second",
-        "state": each.state,
-        "trouble": each.trouble or "none",
-        "last success": "never" if last is None else local_time(int(last * SECOND)),
-        "lag": _length(each.lag),
-        "backlog": _length(each.backlog),
-        "until a loss": "" if each.days_until_loss is None else f"{each.days_until_loss:.2f} days",
-        "calls": f"{each.calls:,} told, {each.calls_per_second:,.0f}/s at last",
-        "lost": _lost(each.lost),
-    }
-    for key, value in shown.items():
-        out.print(f"[bold]{key:>15}[/]  {plain(str(value))}", highlight=False, soft_wrap=True)
-    for lost in each.lost:
-        calls = "nobody can tell how many calls" if lost.calls is None else counted(lost.calls, "call")
-        out.print(f"{'':>15}  {lost.day}: {calls}", highlight=False)
-
-
-def _lost(lost: list[Lost]) -> str:
-    if not lost:
-        return "nothing"
-    known = sum(each.calls or 0 for each in lost)
-    unknown = "" if all(each.calls is not None for each in lost) else " and more"
-    return f"{counted(known, 'call')}{unknown} of {counted(len(lost), 'day')}"
-
-
-def _length(seconds: float) -> str:
-    for unit, length in (("d", 86_400), ("h", 3_600), ("m", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:.1f} {unit}"
-    return f"{seconds:.0f} s"

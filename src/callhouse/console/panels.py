@@ -1,7 +1,7 @@
 """What a dashboard shows, as its template takes it."""
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import tzinfo
 from typing import Any
 
@@ -16,15 +16,12 @@ from callhouse.console.views import utc
 from callhouse.model import hangup
 from callhouse.model.account import Retention
 from callhouse.model.browsing import COMPLETE
-from callhouse.model.figures import Figures
+from callhouse.model.figures import Figures, StepShare
 from callhouse.model.instant import DAY, HOUR, MINUTE
 from callhouse.model.week import WEEKDAYS, local_time
 
 HEAT_LEVELS = 8
 """Shades of the heat map, from no calls to the most of an hour."""
-
-TOP = 10
-"""Rows of a list that are shown at once."""
 
 DAY_NAMES = dict(zip(WEEKDAYS, ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"), strict=True))
 
@@ -103,7 +100,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     before_link: str = ""
 
 
-class Panel(msgspec.Struct, frozen=True, kw_only=True):
+class Panel(msgspec.Struct, frozen=True):
     """A list: *column* is what its rows are; *about* says what is to be known of it, *empty* that there is nothing."""
 
     name: str
@@ -111,8 +108,8 @@ class Panel(msgspec.Struct, frozen=True, kw_only=True):
     column: str
     rows: Sequence[Row]
     compares: bool
-    about: str = ""
     empty: str
+    about: str = ""
 
 
 def percent(ratio: float) -> str:
@@ -251,107 +248,77 @@ def lists(figures: Figures, before: Figures, links: Links, links_before: Links, 
     def rows(
         found: Iterable[tuple[Any, int, str, str]],
         past: Mapping[Any, int],
-        filters: Mapping[Any, Mapping[str, Any]],
+        asked: Callable[[Any], Mapping[str, Any]],
         *,
-        compares: bool,
+        compares: bool = known.compares,
     ) -> list[Row]:
+        """Of each key its calls, how it is shown and in detail; *asked* is the filter that finds them."""
         return [
             Row(
                 name=name,
                 detail=detail,
                 calls=calls,
-                link=links.calls(**filters[key]),
+                link=links.calls(**asked(key)),
                 part=round(1000 * calls / figures.calls) if figures.calls else 0,
                 change=change(calls, past.get(key, 0)) if compares else None,
-                before_link=links_before.calls(**filters[key]),
+                before_link=links_before.calls(**asked(key)),
             )
             for key, calls, name, detail in found
         ]
 
-    causes = [
-        (each.code, each.calls, _cause(each.code), "" if each.code is None else str(each.code))
-        for each in figures.causes
-    ]
-    numbers = [(each.name, each.calls, each.name, "") for each in figures.numbers]
-    applications = [(each.name, each.calls, each.name, f"{minutes(each.talk)} min") for each in figures.applications]
-    steps = [
+    causes = rows(
         (
-            (each.application, each.name, each.type),
-            each.calls,
-            each.name,
-            " · ".join(filter(None, (each.type, each.application))),
-        )
-        for each in figures.steps
-    ]
-    directions = [(name, calls, name, "") for name, calls in figures.directions.items()]
+            (each.code, each.calls, _cause(each.code), "" if each.code is None else str(each.code))
+            for each in figures.causes
+        ),
+        {each.code: each.calls for each in before.causes},
+        lambda code: {"cause": NO_CAUSE if code is None else code},
+    )
+    directions = rows(
+        ((name, calls, name, "") for name, calls in figures.directions.items()),
+        dict(before.directions),
+        lambda name: {"direction": (name,)},
+    )
+    numbers = rows(
+        ((each.name, each.calls, each.name, "") for each in figures.numbers),
+        {each.name: each.calls for each in before.numbers},
+        lambda name: {"number": name},
+    )
+    steps = rows(
+        (
+            (_step(each), each.calls, each.name, " · ".join(filter(None, (each.type, each.application))))
+            for each in figures.steps
+        ),
+        {_step(each): each.calls for each in before.steps},
+        lambda step: {"step": msgspec.json.encode(step).decode()},
+        compares=known.compares_steps,
+    )
+    applications = rows(
+        ((each.name, each.calls, each.name, f"{minutes(each.talk)} min") for each in figures.applications),
+        {each.name: each.calls for each in before.applications},
+        lambda name: {"application": name},
+    )
+    compares, logged = known.compares, known.compares_steps
+    about_steps = "The last step of the IVR before the call ended, as far as logs are kept."
     return [
+        Panel("causes", "Hangup causes", "Cause", causes, compares, "No call has ended."),
+        Panel("directions", "Directions", "Direction", directions, compares, "No call has ended."),
+        Panel("numbers", "Numbers", "Own number", numbers, compares, "No call has a number."),
         Panel(
-            name="causes",
-            title="Hangup causes",
-            column="Cause",
-            rows=rows(
-                causes,
-                {each.code: each.calls for each in before.causes},
-                {code: {"cause": NO_CAUSE if code is None else code} for code, *_ in causes},
-                compares=known.compares,
-            ),
-            compares=known.compares,
-            empty="No call has ended.",
+            "steps",
+            "Where callers left",
+            "Last step",
+            steps,
+            logged,
+            "No log of these calls names a step.",
+            about_steps,
         ),
-        Panel(
-            name="directions",
-            title="Directions",
-            column="Direction",
-            rows=rows(
-                directions,
-                dict(before.directions),
-                {name: {"direction": (name,)} for name, *_ in directions},
-                compares=known.compares,
-            ),
-            compares=known.compares,
-            empty="No call has ended.",
-        ),
-        Panel(
-            name="numbers",
-            title="Numbers",
-            column="Own number",
-            rows=rows(
-                numbers,
-                {each.name: each.calls for each in before.numbers},
-                {name: {"number": name} for name, *_ in numbers},
-                compares=known.compares,
-            ),
-            compares=known.compares,
-            empty="No call has a number.",
-        ),
-        Panel(
-            name="steps",
-            title="Where callers left",
-            column="Last step",
-            rows=rows(
-                steps,
-                {(each.application, each.name, each.type): each.calls for each in before.steps},
-                {key: {"step": msgspec.json.encode(key).decode()} for key, *_ in steps},
-                compares=known.compares_steps,
-            ),
-            compares=known.compares_steps,
-            about="The last step of the IVR before the call ended, as far as logs are kept.",
-            empty="No log of these calls names a step.",
-        ),
-        Panel(
-            name="applications",
-            title="Applications",
-            column="Application",
-            rows=rows(
-                applications,
-                {each.name: each.calls for each in before.applications},
-                {name: {"application": name} for name, *_ in applications},
-                compares=known.compares,
-            ),
-            compares=known.compares,
-            empty="No call names an application.",
-        ),
+        Panel("applications", "Applications", "Application", applications, compares, "No call names an application."),
     ]
+
+
+def _step(share: StepShare) -> tuple[str, str, str]:
+    return share.application, share.name, share.type
 
 
 def _cause(code: int | None) -> str:

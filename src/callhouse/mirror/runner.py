@@ -1,13 +1,9 @@
-"""The loop over one account at a vendor: what to ask for, ask, hand to the store with how far that was."""
+"""The loop over one account at a vendor: what to ask for, ask, hand on to be stored."""
 
 import asyncio
-from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
-from itertools import islice
 from typing import Any
 
 import stamina
@@ -25,24 +21,24 @@ from callhouse.errors import (
 )
 from callhouse.ingest.limits import IngestLimits
 from callhouse.mirror import lease, secret
-from callhouse.mirror import place as places
+from callhouse.mirror.failures import FIRST_PAUSE, LONGEST_PAUSE, Failures
+from callhouse.mirror.place import Place
+from callhouse.mirror.storing import Storing
 from callhouse.mirror.vendor import Vendor
 from callhouse.mirror.work import EVERYTHING, MARGIN, NARROWEST, Work, floor, halves_of
 from callhouse.model import halves
 from callhouse.model.account import Account
-from callhouse.model.instant import DAY, MINUTE, SECOND
-from callhouse.model.record import Outcome, Part, Record
-from callhouse.observability import INGESTED, log
+from callhouse.model.instant import MINUTE, SECOND
+from callhouse.model.record import Part, Record
+from callhouse.observability import log
 from callhouse.store import Store
-from callhouse.store.mirrors import UNKNOWN, Advance, Mirror
+from callhouse.store.mirrors import Mirror
 from callhouse.store.origins import MIRROR
 from callhouse.wire import Ask, Found, Upstream, Window
 
 UNDER_WAY = 8
 """Windows that are asked for, or wait to be stored, at once."""
 
-FIRST_PAUSE = 1.0
-LONGEST_PAUSE = 300.0
 JITTER = 2.0
 
 FEW = 2
@@ -53,27 +49,6 @@ MOST_PARTED = 64
 
 SEEN_TO = MINUTE
 """How often the secret is read, and what was lost is told; in milliseconds."""
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a window could not be had, and from when on it is asked for *again*, after a *pause* in seconds."""
-
-    error: VendorUnavailable
-    pause: float
-    again: int
-
-
-@dataclass(frozen=True, eq=False)
-class Reading:
-    """The *records* that a *window* held when it was *read*; *losses* tells from their outcomes what of which day, and
-    of how many calls, was lost.
-    """
-
-    window: Window
-    read: int
-    records: Sequence[Record]
-    losses: Callable[[Sequence[Outcome]], Sequence[tuple[int, int]]]
 
 
 class Runner:
@@ -97,8 +72,6 @@ class Runner:
         on_progress: Callable[["Runner"], None] = lambda _: None,
     ) -> None:
         self.mirror = mirror
-        self.place = places.parsed(mirror.place)
-        self.calls = 0
         self.trouble = mirror.trouble
         self._store = store
         self._account = account
@@ -110,17 +83,24 @@ class Runner:
         self._on_progress = on_progress
         self._work = Work(upstream, mirror.since, mirror.overlap, every)
         self._busy: list[Window] = []
-        self._failed: dict[Window, Failure] = {}
-        self._failures = 0
+        self._failures = Failures()
+        self._in_a_row = 0
         self._had = 0
         self._parted = 0
         self._seen_to = 0
         self._changed = asyncio.Condition()
-        self._storing = asyncio.Lock()
-        self._waiting: list[Reading] = []
+        self._storing = Storing(store, mirror, owner, upstream.keeps_log)
         self._horizon = 0
-        self._began = 0
-        self._calls_before = 0
+
+    @property
+    def place(self) -> Place:
+        """How far it has come."""
+        return self._storing.place
+
+    @property
+    def calls(self) -> int:
+        """How many calls it had."""
+        return self._storing.calls
 
     async def run(self) -> None:
         """Follow the account, through failures of the vendor and the store; never returns."""
@@ -128,7 +108,11 @@ class Runner:
 
     async def once(self) -> None:
         """Have all that is to be had now."""
-        await self._as_owner(self._pass(follow=False))
+        try:
+            await self._as_owner(self._pass(follow=False))
+        except (VendorUnavailable, SecretUnavailable) as error:
+            self.trouble = str(error)
+            raise
 
     async def _as_owner(self, work: Coroutine[Any, Any, None]) -> None:
         beating, working = asyncio.create_task(self._beat()), asyncio.create_task(work)
@@ -153,11 +137,10 @@ class Runner:
             await asyncio.sleep(self._every / SECOND)
 
     async def _pass(self, *, follow: bool) -> None:
-        self._began = self._store.clock()
-        self._calls_before = self.calls
-        self._horizon = floor(self._began)
-        self._failures = self._had = self._parted = 0
-        self._seen_to = self._began
+        self._storing.begin()
+        self._seen_to = self._store.clock()
+        self._horizon = floor(self._seen_to)
+        self._in_a_row = self._had = self._parted = 0
         await self._reopen()
         await self._note_what_is_gone()
         async with await self.vendor() as vendor:
@@ -165,19 +148,16 @@ class Runner:
             try:
                 await asyncio.gather(*workers)
             except VendorUnavailable:
-                self._failed.clear()
+                self._failures.end_pauses()
                 raise
             finally:
                 await _ended(workers)
-        self.trouble = self._standing()
-        if not self._failed:
+        self.trouble = str(self._failures)
+        if not self._failures:
             await self._store.mirrors.succeed(self.mirror.id, self._owner)
         elif not (follow and self._had):
-            first = min(self._failed)
-            pause = self._failed[first].error.pause
-            if follow:
-                self._failed.clear()
-            raise VendorUnavailable(self.trouble, pause=pause)
+            self._failures.end_pauses()
+            raise VendorUnavailable(self.trouble, pause=self._failures.pause)
 
     async def vendor(self) -> Vendor:
         """The vendor of this mirror. Raises SecretUnavailable."""
@@ -191,15 +171,6 @@ class Runner:
             self._parted = 0
             vendor.credentials = await credentials_of(self.mirror, self._environment)
             await self._note_what_is_gone()
-
-    def _standing(self) -> str:
-        """What stands in the way as long as some windows cannot be had."""
-        if not self._failed:
-            return ""
-        first = min(self._failed)
-        since, until = (f"{datetime.fromtimestamp(at / SECOND, UTC):%Y-%m-%d %H:%M:%S}" for at in first)
-        more = f" So it is with {len(self._failed) - 1} more." if len(self._failed) > 1 else ""
-        return f"What is between {since} and {until} (UTC) cannot be had: {self._failed[first].error}{more}"
 
     def _note(self, trouble: str) -> None:
         self.trouble = trouble
@@ -228,18 +199,9 @@ class Runner:
 
     async def _reopen(self) -> None:
         """Go back to ask again for what somebody wants to be asked for again."""
-        async with self._storing:
-            place = await self._store.mirrors.reopen(self.mirror.id, self._owner, self._without)
-            if place is not None:
-                self.place = places.parsed(place)
+        await self._storing.reopen()
         async with self._changed:
             self._changed.notify_all()
-
-    def _without(self, windows: Sequence[tuple[int, int]]) -> str:
-        place = self.place
-        for since, until in windows:
-            place = place.forget(Window(since, until))
-        return places.written(place)
 
     async def _note_what_is_gone(self) -> None:
         """Report, once, what the vendor deleted before it was asked for; how many calls those were nobody can tell."""
@@ -247,9 +209,7 @@ class Runner:
         now = self._store.clock()
         gone = self.place.gaps(max(floor(self.mirror.since), floor(first_shown)), self._work.earliest(now))
         for gap in gone:
-            log.error("mirror.lost", mirror=self.mirror.name, since=gap.since, until=gap.until)
-            days = range(gap.since // DAY, -(-gap.until // DAY))
-            await self._store_window(Reading(gap, now, [], partial(_unknown, days)))
+            await self._storing.note_gone(gap)
 
     async def _ask(self, vendor: Vendor, *, follow: bool) -> None:
         """Ask for one window after the other until nothing is left to ask for."""
@@ -269,14 +229,14 @@ class Runner:
         """
         try:
             await self._have(ask, window)
-            self._failures = 0
+            self._in_a_row = 0
             self._had += 1
         except AnswerFailed as error:
             few = partial(vendor, attempts=FEW)
             if not await self._answers_others(few):
                 self._fail(window, error)
                 return
-            self._failures = 0
+            self._in_a_row = 0
             if window.until - window.since <= NARROWEST or self._parted >= MOST_PARTED:
                 self._leave(window, error)
                 return
@@ -298,20 +258,14 @@ class Runner:
     def _fail(self, window: Window, error: VendorUnavailable) -> None:
         """Leave *window* for later. Raises *error* when the vendor answers to nothing."""
         self._leave(window, error)
-        self._failures += 1
-        if self._failures >= UNDER_WAY:
+        self._in_a_row += 1
+        if self._in_a_row >= UNDER_WAY:
             raise error
 
     def _leave(self, window: Window, error: VendorUnavailable) -> None:
         """Leave *window* for later, the longer the more often it failed."""
-        pause = min(LONGEST_PAUSE, max((2 * each.pause for each in self._forget_failures(window)), default=FIRST_PAUSE))
-        self._failed[window] = Failure(error, pause, self._store.clock() + int(pause * SECOND))
-        self.trouble = self._standing()
-
-    def _forget_failures(self, window: Window) -> list[Failure]:
-        """Forget the failures of all that *window* has a part of."""
-        alike = [each for each in self._failed if each.since < window.until and window.since < each.until]
-        return [self._failed.pop(each) for each in alike]
+        self._failures.leave(window, error, self._store.clock())
+        self.trouble = str(self._failures)
 
     async def _have(self, ask: Ask, window: Window) -> None:
         read = self._store.clock()
@@ -330,7 +284,7 @@ class Runner:
                 now = self._store.clock()
                 if follow and now - self._horizon >= self._every:
                     self._horizon = floor(now)
-                left = [each for each, failure in self._failed.items() if not follow or failure.again > now]
+                left = self._failures.waiting(now) if follow else self._failures.windows
                 window = self._work.next(self.place, [*self._busy, *left], now, self._horizon)
                 if window is not None:
                     self._busy.append(window)
@@ -353,9 +307,9 @@ class Runner:
         if any(self._is_outside(record, window) for record in records):
             told = "The vendor tells of calls outside the window that it was asked for."
             raise VendorUnavailable(told, is_worth_repeating=False)
-        await self._store_window(Reading(window, read, records, partial(self._lost, records, read)))
-        self._forget_failures(window)
-        self.trouble = self._standing()
+        await self._storing.keep(window, read, records)
+        self._failures.forget(window)
+        self.trouble = str(self._failures)
         self._on_progress(self)
 
     def _record(self, raw: bytes) -> Record:
@@ -375,62 +329,6 @@ class Runner:
         slack = self._upstream.slack
         return instant is not None and not window.since - slack <= instant < window.until + slack
 
-    async def _store_window(self, reading: "Reading") -> None:
-        """Keep *reading*, together with all that wait for the store by then."""
-        self._waiting.append(reading)
-        try:
-            async with self._storing:
-                if reading in self._waiting:
-                    await self._store_waiting()
-        finally:
-            # What was not kept is to be read again.
-            if reading in self._waiting:
-                self._waiting.remove(reading)
-
-    async def _store_waiting(self) -> None:
-        """Keep the records of all readings that wait, and that their windows were read, in one transaction."""
-        readings = list(self._waiting)
-        place = self.place
-        for reading in readings:
-            place = place.cover(reading.window, reading.read, self.mirror.overlap)
-        records = [record for reading in readings for record in reading.records]
-        now = self._store.clock()
-
-        def advance(outcomes: Sequence[Outcome]) -> Advance:
-            calls = self.calls + len(records) - self._calls_before
-            left = iter(outcomes)
-            return Advance(
-                mirror_id=self.mirror.id,
-                owner=self._owner,
-                owned_until=now + lease.SECONDS * SECOND,
-                now=now,
-                place=places.written(place),
-                calls=len(records),
-                speed=calls * SECOND / max(now - self._began, SECOND),
-                losses=[lost for each in readings for lost in each.losses(list(islice(left, len(each.records))))],
-            )
-
-        outcomes = await self._store.load_mirrored(records, advance)
-        self.place = place
-        self.calls += len(records)
-        self._waiting = [each for each in self._waiting if each not in readings]
-        _count(MIRROR + self.mirror.api, outcomes)
-
-    def _lost(self, records: Sequence[Record], read: int, outcomes: Sequence[Outcome]) -> Sequence[tuple[int, int]]:
-        """How many calls came, by day, whose log the vendor deleted while it was followed."""
-        keeps = self._upstream.keeps_log
-        lost: Counter[int] = Counter()
-        if keeps is not None:
-            for record, outcome in zip(records, outcomes, strict=True):
-                call = record.read.call if isinstance(record.read, Part) and not record.read.events else None
-                if call is None or call.start is None or call.end is None or not outcome.is_new:
-                    continue
-                if self.mirror.created - keeps <= call.end < read - keeps:
-                    lost[call.start // DAY] += 1
-        for day, calls in lost.items():
-            log.error("mirror.lost", mirror=self.mirror.name, since=day * DAY, calls=calls)
-        return list(lost.items())
-
 
 async def credentials_of(mirror: Mirror, environment: Mapping[str, str]) -> tuple[str, str]:
     """The name of the user of *mirror*, and the secret. Raises SecretUnavailable."""
@@ -446,18 +344,6 @@ async def vendor_of(
     """The vendor of *mirror*. Raises SecretUnavailable."""
     credentials = await credentials_of(mirror, environment)
     return Vendor(mirror.name, mirror.url, credentials, mirror.rate, on_failure=on_failure)
-
-
-def _unknown(days: range, _: Sequence[Outcome]) -> Sequence[tuple[int, int]]:
-    return [(day, UNKNOWN) for day in days]
-
-
-def _count(source: str, outcomes: Sequence[Outcome]) -> None:
-    rejected = sum(outcome.refusal is not None for outcome in outcomes)
-    repeated = sum(outcome.repeated for outcome in outcomes if outcome.refusal is None)
-    INGESTED.labels(source, "rejected").inc(rejected)
-    INGESTED.labels(source, "repeated").inc(repeated)
-    INGESTED.labels(source, "accepted").inc(len(outcomes) - rejected - repeated)
 
 
 async def _ended(tasks: Sequence["asyncio.Task[None]"]) -> None:

@@ -90,9 +90,10 @@ class Service:
         try:
             await runner.once()
         except VendorRefusal as error:
-            await self._stop(mirror, error)
+            await self._stop(runner, error)
             raise
         finally:
+            await self.store.mirrors.keep(mirror.id, self.owner, self.store.clock(), runner.trouble)
             await self.store.mirrors.release(mirror.id, self.owner)
         return runner
 
@@ -103,7 +104,7 @@ class Service:
         try:
             await runner.run()
         except VendorRefusal as error:
-            await self._stop(mirror, error)
+            await self._stop(runner, error)
         except MirrorError as error:
             log.warning("mirror.left", mirror=name, reason=str(error))
         finally:
@@ -116,10 +117,11 @@ class Service:
         until = self.store.clock() + lease.SECONDS * SECOND
         return await self.store.mirrors.take(mirror.id, self.owner, until, gone=mirror.owner)
 
-    async def _stop(self, mirror: Mirror, error: VendorRefusal) -> None:
+    async def _stop(self, runner: Runner, error: VendorRefusal) -> None:
+        mirror = runner.mirror
         log.error("mirror.stopped", mirror=mirror.name, reason=str(error))
-        trouble = f"{error} Mend them, then `callhouse mirror resume {mirror.name}`."
-        await self.store.mirrors.set_state(mirror.id, "stopped", trouble)
+        runner.trouble = f"{error} Mend them, then `callhouse mirror resume {mirror.name}`."
+        await self.store.mirrors.set_state(mirror.id, "stopped", runner.trouble)
 
     async def runner(self, name: str) -> Runner:
         """The loop over the mirror of that name. Raises MirrorError when there is none."""
