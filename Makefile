@@ -29,6 +29,7 @@ bench: $(INSTALLED) debian-packages
 	$(BIN)/python benchmarks/plivo_reads.py
 	$(BIN)/python benchmarks/filter_reads.py
 	$(BIN)/python benchmarks/busy_reads.py
+	$(BIN)/python benchmarks/console_pages.py
 	$(BIN)/python benchmarks/ingest.py
 	$(BIN)/python benchmarks/sources.py
 	$(BIN)/python benchmarks/mirror.py

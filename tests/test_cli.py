@@ -570,6 +570,16 @@ class TestGenerate:
         assert (calls & same).total() >= 298
         assert (calls & others).total() < 30
 
+    def test_logs_can_be_for_the_newest_calls_alone(self, tmp_path):
+        create_account(tmp_path)
+        printed("generate", "--calls", 200, "--days", 4, "--log-days", 1, "--account", 1, data=tmp_path)
+        db = apsw.Connection(str(tmp_path / FILE_NAME), flags=apsw.SQLITE_OPEN_READONLY)
+        logged = db.execute("SELECT min(started) / 1000 FROM calls WHERE event_count > 0").get
+        assert time.time() - 86_400 - 3_600 < logged < time.time()
+        assert db.execute("SELECT count(*) FROM calls WHERE event_count = 0").get > 100
+        assert db.execute("SELECT count(*) FROM logs").get > 10
+        db.close()
+
     def test_it_adds_to_what_is_there_and_says_how_many(self, tmp_path):
         create_account(tmp_path)
         assert callhouse("generate", "--calls", 20, "--account", 1, data=tmp_path).stdout.startswith("20 calls in ")

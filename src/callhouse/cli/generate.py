@@ -51,6 +51,9 @@ def generate(
     calls: Annotated[int, typer.Option(min=1, help="How many calls to make.")],
     account: Annotated[int, typer.Option("--account", metavar="ID", max=LARGEST_ID, help="Whose calls they are.")],
     days: Annotated[float, typer.Option(min=0.01, help="Spread their starts over so many days up to now.")] = 5.0,
+    log_days: Annotated[
+        float | None, typer.Option(min=0, help="Give a log only to the calls of the newest so many days.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same calls (at the same time of day).")] = 1,
     data: Data = None,
     config: Config = None,
@@ -75,8 +78,10 @@ def generate(
                 TimeRemainingColumn(),
             )
             with Progress("Generating", *columns, console=err, transient=True) as progress:
+                since = until - int(days * DAY)
+                logs_since = since if log_days is None else until - int(log_days * DAY)
                 return await fill(
-                    store, owner, progress, calls=calls, since=until - int(days * DAY), until=until, seed=seed
+                    store, owner, progress, calls=calls, since=since, until=until, seed=seed, logs_since=logs_since
                 )
 
     done = run(work())
@@ -92,14 +97,24 @@ def generate(
 
 
 async def fill(
-    store: Store, owner: Account, progress: Progress, *, calls: int, since: int, until: int, seed: int
+    store: Store,
+    owner: Account,
+    progress: Progress,
+    *,
+    calls: int,
+    since: int,
+    until: int,
+    seed: int,
+    logs_since: int = 0,
 ) -> Generated:
-    """Load simulated calls that start in the window; those that are refused go to the quarantine, as everywhere."""
+    """Load simulated calls that start in the window, with their logs from *logs_since* on; those that are refused go to
+    the quarantine, as everywhere.
+    """
     # Millions of objects without a single cycle: to look for some takes a tenth of the time.
     gc.disable()
     task = progress.add_task("", total=calls, rate="")
     began = time.perf_counter()
-    records = _records(owner, _simulated_elsewhere(seed, calls, since, until))
+    records = _records(owner, _simulated_elsewhere(seed, calls, since, until, logs_since))
     done = refused = 0
     while batch := list(islice(records, BATCH)):
         refused += sum(outcome.refusal is not None for outcome in await store.load(batch))
@@ -109,11 +124,11 @@ async def fill(
     return Generated(done - refused, refused, time.perf_counter() - began)
 
 
-def _simulated_elsewhere(seed: int, calls: int, since: int, until: int) -> Iterator[_Sent]:
+def _simulated_elsewhere(seed: int, calls: int, since: int, until: int, logs_since: int) -> Iterator[_Sent]:
     """The simulated calls, made by another process meanwhile: making them takes a third as long as storing them."""
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_simulate, args=(sender, seed, calls, since, until), daemon=True)
+    process = context.Process(target=_simulate, args=(sender, seed, calls, since, until, logs_since), daemon=True)
     process.start()
     sender.close()
     left = calls
@@ -129,9 +144,12 @@ def _simulated_elsewhere(seed: int, calls: int, since: int, until: int) -> Itera
         process.join()
 
 
-def _simulate(sender: Connection, seed: int, calls: int, since: int, until: int) -> None:
+def _simulate(sender: Connection, seed: int, calls: int, since: int, until: int, logs_since: int) -> None:
     encode = msgspec.msgpack.Encoder().encode
-    simulated = simulation.calls(seed, calls, since, until)
+    simulated = (
+        (call, events if call.start is not None and call.start >= logs_since else ())
+        for call, events in simulation.calls(seed, calls, since, until)
+    )
     # The other side may stop before the end.
     with contextlib.suppress(BrokenPipeError, KeyboardInterrupt):
         while batch := list(islice(simulated, BATCH)):
