@@ -5,6 +5,8 @@ import base64
 import json
 import shutil
 import socket
+import subprocess
+import sys
 import threading
 import time
 import xml.etree.ElementTree as ET
@@ -433,3 +435,20 @@ class TestHangUp:
         db = apsw.Connection(str(server.data / FILE_NAME), flags=apsw.SQLITE_OPEN_READONLY)
         assert sorted(db.execute("SELECT session_id FROM calls").fetchall()) == [("gone",), ("next",)]
         db.close()
+
+
+@pytest.mark.parametrize("form", ["console", "json"])
+def test_the_log_of_an_internal_error_shows_no_values(form):
+    program = f"""
+from callhouse.observability import configure_logging, log
+configure_logging("{form}", "info")
+def ask(secret):
+    raise RuntimeError("it broke")
+try:
+    ask("un" + "said")
+except RuntimeError as error:
+    log.error("mirror.failed", exc_info=error)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert "it broke" in done.stderr
+    assert "unsaid" not in done.stderr

@@ -94,7 +94,8 @@ def configure_logging(log_format: LogFormat, level: LogLevel) -> None:
         processors = [
             *shared,
             structlog.processors.TimeStamper(fmt="%H:%M:%S", utc=False),
-            structlog.dev.ConsoleRenderer(),
+            # The usual one would show local variables, and with them secrets.
+            structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
         ]
         factory: Any = structlog.PrintLoggerFactory(cast("Any", _Unfailing(sys.stderr)))
     else:

@@ -12,7 +12,7 @@ async def followed(store, name, api, account_id, *, had=None, losses=None, calls
     added = await store.mirrors.add(mirror(api, "USER", account_id, now, name=name, **changes))
     place = places.parsed("[]") if had is None else places.parsed("[]").cover(had, now, 0)
     step = Advance(
-        mirror_id=added.id, owner="me", owned_until=now, now=now - 90 * SECOND, place=places.written(place),
+        mirror_id=added.id, owner="me", owned_until=now, succeeded=now - 90 * SECOND, place=places.written(place),
         calls=calls, speed=12.5, losses=list((losses or {}).items()),
     )  # fmt: skip
     await store.mirrors.take(added.id, "me", now + 1)

@@ -2,6 +2,7 @@
 
 import json
 import re
+from contextlib import nullcontext
 from pathlib import Path
 
 import httpx
@@ -9,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callhouse.errors import RecordError
+from callhouse.errors import RecordError, VendorUnavailable
 from callhouse.model.instant import time_zone
 from callhouse.model.log import LogEntry, Step
 from callhouse.wire.dev import lines, told, upstream
@@ -228,3 +229,58 @@ def test_half_a_surrogate_pair_costs_the_line_or_the_log_that_it_stands_in_alone
         ]
 
     standing(tmp_path, clock, work, transport=transport)
+
+
+def listed(number, start, **changes):
+    facts = {"log_id": f"{number}", "session_id": f"s;{number}", "dest": "1", "type": "inbound", "src": "2"}
+    return start, {**facts, "start": f"{start}", "end": f"{start}", **changes}
+
+
+def test_an_odd_id_of_a_log_is_asked_for_as_it_is(tmp_path, clock):
+    start, odd = 1510142148, "../7?a#b \0\r\né"
+    log = {"dest": "1", "src": "2", "type": "inbound", "timestamp": f"{start}", "location": "", "log": "a line"}
+    logs = [listed(1, start), listed(2, start, log_id=odd)]
+    lists, asked = recorded(logs=logs, log=log), []
+
+    def answer(request):
+        asked.append(request.url.path)
+        if "/log/" in request.url.path:
+            return httpx.Response(200, json={"result": log})
+        return lists.handler(request)
+
+    path = f"/ws/calls/logs/{start - 10}/{start + 10}"
+    [found] = follow(tmp_path, clock, httpx.MockTransport(answer), start + 3600, [path])
+    assert {each["session_id"] for each in found["logs"]} == {"s;1", "s;2"}
+    assert f"/ws/calls/log/{odd}" in asked
+
+
+@pytest.mark.parametrize(("status", "calls"), [(400, 1), (410, 2)])
+def test_a_log_that_is_refused_keeps_its_second_away_and_one_that_is_gone_nothing(tmp_path, clock, status, calls):
+    start = 1510142148
+    log = {"dest": "1", "src": "2", "type": "inbound", "timestamp": f"{start}", "location": "", "log": "a line"}
+    lists = recorded(logs=[listed(1, start), listed(2, start + 60)], log=log)
+
+    def answer(request):
+        return httpx.Response(status) if request.url.path == "/ws/calls/log/2" else lists.handler(request)
+
+    clock.now = (start + 3600) * 1000
+
+    async def work(stand):
+        await stand.follow("dev")
+        with pytest.raises(VendorUnavailable, match="400") if calls == 1 else nullcontext():
+            await stand.once()
+        [_, (_, body)] = await stand.both("dev", f"/ws/calls/sessions/{start - 10}/{start + 100}")
+        assert len(json.loads(body)["result"]["sessions"]) == calls
+
+    standing(tmp_path, clock, work, transport=httpx.MockTransport(answer))
+
+
+def test_a_total_of_too_many_digits_is_none(tmp_path, clock):
+    body = {"result": {"total_sessions": "9" * 5_000, "sessions": []}}
+
+    async def work(stand):
+        await stand.follow("dev")
+        with pytest.raises(VendorUnavailable, match="total is no number"):
+            await stand.once()
+
+    standing(tmp_path, clock, work, transport=httpx.MockTransport(lambda _: httpx.Response(200, json=body)))

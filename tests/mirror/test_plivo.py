@@ -185,3 +185,13 @@ def test_times_without_an_offset_are_the_accounts():
     call = upstream.read(json.dumps({**CALL, "end_time": "2022-10-12 21:57:47"}).encode(), ACCOUNT, 32).call
     assert call.end == 1_665_592_067_000
     assert time_zone(ACCOUNT.timezone).key == "Asia/Kolkata"
+
+
+@pytest.mark.parametrize(
+    ("field", "time"),
+    [("initiation_time", "9999-12-31 23:59:59-12:00"), ("end_time", "9999-12-31 23:59:59-12:00"),
+     ("answer_time", "0001-01-01 00:00:00+14:00"), ("initiation_time", "1969-12-31 23:59:59+00:00")],
+)  # fmt: skip
+def test_a_time_beyond_all_calls_costs_its_call_alone(field, time):
+    with pytest.raises(RecordError, match=f"{field} is out of range"):
+        upstream.read(json.dumps({**CALL, field: time}).encode(), ACCOUNT, 32)

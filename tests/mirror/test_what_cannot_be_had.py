@@ -1,6 +1,7 @@
 """A call that a vendor cannot show costs the mirror that call, or its second, and no other one."""
 
 import asyncio
+import dataclasses
 import json
 from collections import Counter
 
@@ -8,9 +9,11 @@ import httpx
 import msgspec
 import pytest
 
-from callhouse.errors import VendorUnavailable
+from callhouse.errors import VendorRefusal, VendorUnavailable
 from callhouse.mirror import runner as runners
+from callhouse.mirror import service as services
 from callhouse.mirror import vendor as vendors
+from callhouse.mirror.service import upstreams
 from callhouse.model import halves
 from mirror.stand import standing
 from mirror.test_fuse import LISTED
@@ -224,3 +227,114 @@ def test_with_a_short_interval_what_failed_is_tried_again_told_meanwhile_and_the
 
     standing(tmp_path, clock, work, transport=vendor.transport)
     assert all(since < until for since, until in vendor.asked)
+
+
+async def once_but_for(stand, trouble):
+    """Have all that can be had, where *trouble* stands in the way of the rest."""
+    with pytest.raises(VendorUnavailable, match=trouble):
+        await stand.once()
+
+
+def test_a_call_outside_its_window_keeps_only_the_second_away_in_which_it_is_listed(tmp_path, clock):
+    clock.now = NOW
+    vendor = Vendor(calls(40))
+    early = {**vendor.calls[20], "session_id": "early", "start": str(FIRST - 30 * 86_400)}
+    listed = FIRST + 600 * 20
+
+    def spoil(window, found, _):
+        if window[0] <= listed < window[1]:
+            return httpx.Response(200, text=json.dumps({"calls": [*found, early], "total_calls": len(found) + 1}))
+        return None
+
+    vendor.spoil = spoil
+
+    async def work(stand):
+        await stand.follow("fuse", since=(FIRST - 3_600) * 1000)
+        await once_but_for(stand, "outside the window")
+        assert await here(stand) == 39
+        vendor.spoil = lambda *_: None
+        await stand.once()
+        assert await here(stand) == 40
+
+    standing(tmp_path, clock, work, transport=vendor.transport)
+
+
+def test_what_the_vendor_has_twice_in_one_answer_is_taken_once(tmp_path, clock):
+    clock.now = NOW
+    vendor = Vendor([*calls(5), calls(5)[3]])
+
+    async def work(stand):
+        await stand.follow("fuse")
+        await stand.once()
+        assert await here(stand) == 5
+
+    standing(tmp_path, clock, work, transport=vendor.transport)
+
+
+@pytest.mark.parametrize("status", [400, 422])
+def test_a_refused_request_for_one_call_keeps_only_its_second_away(tmp_path, clock, status):
+    clock.now = NOW
+    vendor = Vendor(calls(400), lambda _, found, __: httpx.Response(status) if has_bad(found) else None)
+
+    async def work(stand):
+        await stand.follow("fuse")
+        await once_but_for(stand, f"status {status}")
+        assert await here(stand) == 399
+
+    standing(tmp_path, clock, work, transport=vendor.transport)
+
+
+def test_a_record_at_which_reading_fails_keeps_no_other_away(tmp_path, clock, monkeypatch):
+    clock.now = NOW
+    vendor = Vendor(calls(5))
+    fuse = upstreams()["fuse"]
+
+    def read(record, account, max_depth):
+        if b'"s3"' in record:
+            raise ZeroDivisionError
+        return fuse.read(record, account, max_depth)
+
+    async def work(stand):
+        monkeypatch.setattr(services, "upstreams", lambda: {"fuse": dataclasses.replace(fuse, read=read)})
+        await stand.follow("fuse")
+        await stand.once()
+        assert await here(stand) == 4
+        [entry] = await stand.store.quarantine.list(limit=10)
+        assert "internal error" in entry.reason
+
+    standing(tmp_path, clock, work, transport=vendor.transport)
+
+
+def test_a_vendor_that_only_deleted_has_told_nothing(tmp_path, clock):
+    clock.now = NOW
+    vendor = Vendor([], lambda *_: httpx.Response(500))
+
+    async def work(stand):
+        followed = await stand.follow("fuse")
+        clock.now += 30 * 24 * 60 * MINUTE
+        await once_but_for(stand, "status 500")
+        assert await stand.store.mirrors.losses(followed.id) != []
+        mirror = await stand.store.mirrors.get("followed")
+        assert mirror.succeeded is None
+        assert "status 500" in mirror.trouble
+
+    standing(tmp_path, clock, work, transport=vendor.transport)
+
+
+def test_once_the_credentials_are_taken_again_a_stopped_mirror_goes_on(tmp_path, clock):
+    clock.now = NOW
+    vendor = Vendor(calls(5), lambda *_: httpx.Response(401))
+
+    async def work(stand):
+        await stand.follow("fuse")
+        with pytest.raises(VendorRefusal):
+            await stand.once()
+        stopped = await stand.store.mirrors.get("followed")
+        assert stopped.state == "stopped"
+        assert "refuses the credentials (status 401)" in stopped.trouble
+        vendor.spoil = lambda *_: None
+        await stand.once()
+        mirror = await stand.store.mirrors.get("followed")
+        assert (mirror.state, mirror.trouble) == ("active", "")
+
+    standing(tmp_path, clock, work, transport=vendor.transport)

@@ -88,6 +88,10 @@ def failing_clearly(command: Callable[P, R]) -> Callable[P, R]:
         except CallhouseError as error:
             _print_error(str(error))
             raise typer.Exit(1) from None
+        except UnicodeEncodeError:
+            # What cannot be encoded can only have come from there.
+            _print_error("An argument is not UTF-8.")
+            raise typer.Exit(1) from None
         return result
 
     return wrapped

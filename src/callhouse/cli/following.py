@@ -37,8 +37,11 @@ class CheckedDay(msgspec.Struct):
 
 async def follow(in_force: Settings, names: list[str], *, once: bool) -> None:
     async with opened(in_force) as store:
-        for name in names:
-            await store.mirrors.get(name)
+        chosen = [await store.mirrors.get(name) for name in names] or await store.mirrors.all()
+        if not any(mirror.state == "active" or (once and names) for mirror in chosen):
+            hint = "`callhouse mirror resume` lets one go on" if chosen else "`callhouse mirror add` makes one"
+            until = "" if once else " Waiting until there is one."
+            err.print(f"No mirror is active; {hint}.{until}", highlight=False)
         shown = ShownProgress()
         service = _service_of(store, in_force, shown)
         with shown:
@@ -46,8 +49,8 @@ async def follow(in_force: Settings, names: list[str], *, once: bool) -> None:
                 await _until_stopped(service.run(names))
                 return
             failed = []
-            for mirror in await store.mirrors.all():
-                if mirror.name in names or (not names and mirror.state == "active"):
+            for mirror in chosen:
+                if names or mirror.state == "active":
                     owner = await store.accounts.get(mirror.account_id)
                     if not owner.active:
                         warn_of_inactive(owner)

@@ -2,6 +2,7 @@
 
 import os
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -123,7 +124,9 @@ def add(
             owner = await store.accounts.get(account)
             async with await vendor_of(new, os.environ) as vendor:
                 until = began - began % SECOND
-                await upstream.total(vendor, user, Window(until - 60 * SECOND, until))
+                # Somebody waits for it, and can try again.
+                once = partial(vendor, attempts=1)
+                await upstream.total(once, user, Window(until - 60 * SECOND, until))
             if not owner.active:
                 warn_of_inactive(owner)
             mirror = await store.mirrors.add(new)
@@ -153,6 +156,7 @@ def _url(url: str) -> str:
     try:
         parts = urlsplit(url)
         is_address = parts.scheme in {"https", "http"} and parts.hostname and (parts.port is None or parts.port > 0)
+        (parts.hostname or "").encode("idna")
     except ValueError:
         is_address = False
     if not is_address or not url.isascii() or not url.isprintable() or any(sign in url for sign in "@?# "):
@@ -194,7 +198,7 @@ def list_(data: Data = None, config: Config = None, chosen: Set = None, as_json:
     if not found:
         out.print("There are no mirrors; `callhouse mirror add` makes one.")
         return
-    rows = table("name", "api", "account", "state", "lag", "backlog", "calls", "lost", "trouble")
+    rows = table("name", "api", "account", "state", "lag", "backlog", "calls", "lost")
     for each in found:
         rows.add_row(
             plain(each.name),
@@ -205,9 +209,11 @@ def list_(data: Data = None, config: Config = None, chosen: Set = None, as_json:
             length_in_words(each.backlog),
             f"{each.calls:,}",
             lost_in_words(each.lost),
-            plain(each.trouble),
         )
     out.print(rows)
+    for each in found:
+        if each.trouble:
+            out.print(f"{plain(each.name)}: {plain(each.trouble)}", style="red", highlight=False, soft_wrap=True)
 
 
 @app.command()
@@ -313,7 +319,8 @@ def check(name: Name, data: Data = None, config: Config = None, chosen: Set = No
     if missing and is_left:
         raise CallhouseError(
             f"{counted(missing, 'call')} of the vendor's are not here. Another process follows {name}, the server or "
-            "`callhouse mirror run`, and asks for these days again now; check once more in a while."
+            "`callhouse mirror run`, and asks for these days again now; check once more in a while. What could not be "
+            "understood is shown by `callhouse quarantine list`."
         )
     if missing:
         raise CallhouseError(

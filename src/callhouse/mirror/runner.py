@@ -306,7 +306,7 @@ class Runner:
         records = await asyncio.to_thread(lambda: [self._record(raw) for raw in raws])
         if any(self._is_outside(record, window) for record in records):
             told = "The vendor tells of calls outside the window that it was asked for."
-            raise VendorUnavailable(told, is_worth_repeating=False)
+            raise AnswerFailed(told, is_worth_repeating=False)
         await self._storing.keep(window, read, records)
         self._failures.forget(window)
         self.trouble = str(self._failures)
@@ -318,6 +318,9 @@ class Runner:
             part = self._upstream.read(raw, self._account, self._limits.max_depth)
         except RecordError as error:
             part = "holds half a surrogate pair" if halves.are_in(raw) else str(error)
+        except Exception as error:  # noqa: BLE001 — whatever the vendor said there, it keeps no other call away
+            log.error("mirror.record_failed", mirror=self.mirror.name, exc_info=error)
+            part = "cannot be read: internal error; the server's log says more"
         source = MIRROR + self.mirror.api
         return Record(account=self._account, source=source, raw=raw, read=part, origin=self.mirror.name)
 

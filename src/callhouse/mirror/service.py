@@ -92,6 +92,10 @@ class Service:
         except VendorRefusal as error:
             await self._stop(runner, error)
             raise
+        else:
+            if mirror.state == "stopped":
+                # The vendor takes the credentials again.
+                await self.store.mirrors.set_state(mirror.id, "active")
         finally:
             await self.store.mirrors.keep(mirror.id, self.owner, self.store.clock(), runner.trouble)
             await self.store.mirrors.release(mirror.id, self.owner)

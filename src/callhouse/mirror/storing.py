@@ -20,13 +20,13 @@ from callhouse.wire import Window
 
 @dataclass(frozen=True, eq=False)
 class Reading:
-    """The *records* that a *window* held when it was *read*; *losses* tells from their outcomes what of which day, and
-    of how many calls, was lost.
+    """The *records* that a *window* held when it was *read*, or None where it is gone; *losses* tells from their
+    outcomes what of which day, and of how many calls, was lost.
     """
 
     window: Window
     read: int
-    records: Sequence[Record]
+    records: Sequence[Record] | None
     losses: Callable[[Sequence[Outcome]], Sequence[tuple[int, int]]]
 
 
@@ -74,7 +74,7 @@ class Storing:
         """Report what the vendor deleted before it was asked for; how many calls those were nobody can tell."""
         log.error("mirror.lost", mirror=self._mirror.name, since=gap.since, until=gap.until)
         losses = [(day, UNKNOWN) for day in range(gap.since // DAY, -(-gap.until // DAY))]
-        await self._keep(Reading(gap, self._store.clock(), [], lambda _: losses))
+        await self._keep(Reading(gap, self._store.clock(), None, lambda _: losses))
 
     async def _keep(self, reading: Reading) -> None:
         """Keep *reading*, together with all that wait for the store by then."""
@@ -94,7 +94,8 @@ class Storing:
         place = self.place
         for reading in readings:
             place = place.cover(reading.window, reading.read, self._mirror.overlap)
-        records = [record for reading in readings for record in reading.records]
+        told = [reading.records for reading in readings if reading.records is not None]
+        records = [record for each in told for record in each]
         now = self._store.clock()
 
         def advance(outcomes: Sequence[Outcome]) -> Advance:
@@ -104,11 +105,11 @@ class Storing:
                 mirror_id=self._mirror.id,
                 owner=self._owner,
                 owned_until=now + lease.SECONDS * SECOND,
-                now=now,
+                succeeded=now if told else None,
                 place=places.written(place),
                 calls=len(records),
                 speed=calls * SECOND / max(now - self._began, SECOND),
-                losses=[lost for each in readings for lost in each.losses(list(islice(left, len(each.records))))],
+                losses=[lost for each in readings for lost in each.losses(list(islice(left, len(each.records or ()))))],
             )
 
         outcomes = await self._store.load_mirrored(records, advance)

@@ -124,7 +124,8 @@ class Vendor:
                 if answer.status != 200:
                     raise _failure(answer, self.credentials[1])
                 body = await _body(answer)
-        except (aiohttp.ClientError, TimeoutError) as error:
+        # A name of a server that cannot be encoded is a ValueError.
+        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
             MIRROR_REQUESTS.labels(self._name, "none").inc()
             has_no_answer = isinstance(error, TimeoutError | aiohttp.ClientPayloadError)
             kind_of_failure = AnswerFailed if has_no_answer else VendorUnavailable
@@ -176,14 +177,14 @@ def _failure(answer: aiohttp.ClientResponse, secret: str) -> VendorUnavailable |
     if status in {401, 403}:
         hint = " The secret begins or ends with a blank." if secret != secret.strip() else ""
         return VendorRefusal(f"The vendor refuses the credentials (status {status}).{hint}")
-    if status == 404:
-        return VendorHasNone("The vendor has nothing under this path (status 404).", is_worth_repeating=False)
+    if status in {404, 410}:
+        return VendorHasNone(f"The vendor has nothing under this path (status {status}).", is_worth_repeating=False)
     if status in {429, 503}:
         return VendorUnavailable(f"The vendor asks to be left alone (status {status}).", pause=_wish(answer))
     if status >= 500:
         return AnswerFailed(f"The vendor answers with status {status}.")
-    is_passing = status in {408, 425}
-    return VendorUnavailable(f"The vendor answers with status {status}.", is_worth_repeating=is_passing)
+    kind = AnswerFailed if status >= 400 else VendorUnavailable
+    return kind(f"The vendor answers with status {status}.", is_worth_repeating=status in {408, 425})
 
 
 def _wish(answer: aiohttp.ClientResponse) -> float | None:

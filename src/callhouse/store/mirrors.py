@@ -51,7 +51,8 @@ _OTHERS_BEFORE = """
 SELECT source FROM origins WHERE account_id = :account_id AND source LIKE :mirrors AND source <> :source ORDER BY source
 """
 _ADVANCE = """
-UPDATE mirrors SET place = :place, calls = calls + :calls, speed = :speed, succeeded = :now, owned_until = :until
+UPDATE mirrors SET place = :place, calls = calls + :calls, speed = :speed,
+    succeeded = coalesce(:succeeded, succeeded), owned_until = :until
 WHERE id = :id AND owner = :owner RETURNING id
 """
 _LOSE = """
@@ -95,13 +96,13 @@ class Mirror(msgspec.Struct, frozen=True, kw_only=True):
 
 class Advance(msgspec.Struct, frozen=True, kw_only=True):
     """What a batch of a mirror brings: the *place* reached with it, how many *calls*, and of how many what was lost, by
-    day.
+    day; *succeeded* is when the vendor told it, None where it told nothing.
     """
 
     mirror_id: int
     owner: str
     owned_until: int
-    now: int
+    succeeded: int | None
     place: str
     calls: int
     speed: float
@@ -212,7 +213,7 @@ def advance(tx: Transaction, step: Advance) -> None:
         "id": step.mirror_id,
         "owner": step.owner,
         "until": step.owned_until,
-        "now": step.now,
+        "succeeded": step.succeeded,
         "place": step.place,
         "calls": step.calls,
         "speed": step.speed,

@@ -49,9 +49,12 @@ class Page(NamedTuple):
 async def read_list(page: Callable[[int], Awaitable[Page]], at_most: int, name: Callable[[bytes], object]) -> Found:
     """The list whose pages, by their offset, *page* gives, if it has no more than *at_most* members.
 
-    It is one list only if all pages tell the same total, and no two records have the same *name*.
+    It is one list only if all pages tell the same total, and no two records have the same *name*: a page may have been
+    shifted. What the vendor has twice on one page is taken once.
     """
     total, records = await page(0)
+    if len(records) == total <= at_most:
+        return Found(total, list({name(record): record for record in records}.values()))
     found, names = list(records), set(map(name, records))
     while len(found) < total <= at_most and records and len(names) == len(found):
         told, records = await page(len(found))

@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import msgspec
 
@@ -23,6 +24,9 @@ T = TypeVar("T")
 
 LOGS_UNDER_WAY = 4
 """Logs of one window that are asked for at once."""
+
+MOST_DIGITS = 15
+"""More has no total."""
 
 
 class ToldListed(msgspec.Struct):
@@ -174,7 +178,7 @@ async def _list(ask: Ask, service: str, window: Window, limit: int, offset: int)
 async def _log(ask: Ask, listed: ToldListed, odd: list[bytes]) -> msgspec.Raw | None:
     """The log; None when the vendor has deleted it by now, or it is odd."""
     try:
-        log = halves.as_it_came((await ask(_LogAnswer, f"/ws/calls/log/{listed.log_id}")).result)
+        log = halves.as_it_came((await ask(_LogAnswer, f"/ws/calls/log/{quote(listed.log_id, safe='')}")).result)
     except VendorHasNone:
         return None
     try:
@@ -188,7 +192,7 @@ async def _log(ask: Ask, listed: ToldListed, odd: list[bytes]) -> msgspec.Raw | 
 
 
 def _number(text: str) -> int:
-    if not text.isascii() or not text.isdigit():
+    if not text.isascii() or not text.isdigit() or len(text) > MOST_DIGITS:
         raise VendorUnavailable("The vendor's total is no number.", is_worth_repeating=False)
     return int(text)
 
@@ -237,9 +241,9 @@ def read(record: bytes, account: Account, _max_depth: int) -> Part:
         said, session_id, [error for _, error in errors], 0 if call is None else call.start, account
     )
     if call is not None:
-        call = msgspec.structs.replace(call, told=_told_otherwise(said, call, errors, account))
         calls.check_storable(call)
         calls.check(call)
+        call = msgspec.structs.replace(call, told=_told_otherwise(said, call, errors, account))
     return Part(session_id=session_id, call=call, events=events, errors=others, replaces_log=True)
 
 

@@ -85,12 +85,12 @@ def read(record: bytes, _account: Account, max_depth: int) -> Part:
     if nests_deeper_than([more, *(entry.event.data for entry in entries)], max_depth):
         raise RecordError(f"nests deeper than {max_depth}")
     call = to_call(told)
+    calls.check_storable(call)
+    calls.check(call)
     row = (0, call.dest, call.src, call.direction or "inbound", call.end, 0, call.start, "", None)
     [body] = schema.own_bodies([row], 0)
     facts = _told_otherwise(more, msgspec.structs.asdict(body))
     call = msgspec.structs.replace(call, told={schema.TOLD: facts} if facts else None)
-    calls.check_storable(call)
-    calls.check(call)
     events = tuple(Event(e.timestamp * SECOND, None, e.class_, e.event.line, e.event.data) for e in entries)
     if any(not 0 <= entry.timestamp < MAX_SECONDS for entry in entries):
         raise RecordError("the timestamp of an event is out of range")

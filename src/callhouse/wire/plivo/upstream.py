@@ -14,7 +14,7 @@ from callhouse.model import halves, hangup
 from callhouse.model.account import Account
 from callhouse.model.call import Call
 from callhouse.model.event import nests_deeper_than
-from callhouse.model.instant import DAY, HOUR, SECOND, time_zone
+from callhouse.model.instant import DAY, HOUR, MAX_SECONDS, SECOND, time_zone
 from callhouse.model.record import Part
 from callhouse.store.engine import Row
 from callhouse.wire import Ask, Found, Page, Upstream, Window, read_list
@@ -111,10 +111,10 @@ def read(record: bytes, account: Account, max_depth: int) -> Part:
     if nests_deeper_than(shown, max_depth):
         raise RecordError(f"nests deeper than {max_depth}")
     call = to_call(told, time_zone(account.timezone))
-    facts = _told_otherwise(shown, call, account)
-    call = msgspec.structs.replace(call, told={schema.TOLD: facts} if facts else None)
     calls.check_storable(call)
     calls.check(call)
+    facts = _told_otherwise(shown, call, account)
+    call = msgspec.structs.replace(call, told={schema.TOLD: facts} if facts else None)
     return Part(session_id=call.session_id, call=call, replaces_call=True)
 
 
@@ -180,7 +180,10 @@ def _instant(name: str, written: str, zone: tzinfo) -> int:
         raise RecordError(f"{name} is no time") from None
     if when.tzinfo is None:
         when = when.replace(tzinfo=zone)
-    return int(when.replace(microsecond=0).timestamp()) * SECOND + when.microsecond // 1_000
+    seconds = int(when.replace(microsecond=0).timestamp())
+    if not 0 <= seconds < MAX_SECONDS:
+        raise RecordError(f"{name} is out of range")
+    return seconds * SECOND + when.microsecond // 1_000
 
 
 def _length(name: str, seconds: int | None) -> int | None:
