@@ -251,6 +251,7 @@ class TestAccounts:
             2, "accounts", "set", 1, "--retention", "quarantine=1d", data=tmp_path
         )
         assert "no duration" in refused(2, "accounts", "set", 1, "--retention", "details=soon", data=tmp_path)
+        assert "write forever" in refused(2, "accounts", "set", 1, "--retention", "plivo=101y", data=tmp_path)
 
     def test_deactivation_takes_effect_on_a_running_server_at_once_and_activation_undoes_it(self, own_server):
         server = own_server()
@@ -518,6 +519,7 @@ class TestConfig:
             (None, {}, "server.port=70000", "server.port"),
             (None, {}, "ingest.max_events=0", "ingest.max_events is '0' (command line): a positive number expected"),
             (None, {"CALLHOUSE_RETENTION_DETAILS": "soon"}, None, "retention.details: 'soon' is no duration"),
+            (None, {}, "retention.sessions=9999y", "retention.sessions: '9999y' is longer than 100y: write forever"),
             (None, {"CALLHOUSE_LOG_LEVEL": "loud"}, None, "log.level is 'loud' (CALLHOUSE_LOG_LEVEL): one of debug"),
         ],
     )

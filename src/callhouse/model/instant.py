@@ -14,8 +14,11 @@ YEAR = 365 * DAY
 MAX_SECONDS = 10**11
 """Epoch seconds are below this (the year 5138); a larger number is milliseconds sent by mistake."""
 
+LONGEST = 100 * YEAR
+"""The longest duration that is told with a number; what is to last longer lasts for ever."""
+
 _UNITS = {"ms": 1, "s": SECOND, "m": MINUTE, "h": HOUR, "d": DAY, "w": 7 * DAY, "y": YEAR}
-_DURATION = re.compile(r"(\d{1,9})(ms|[smhdwy])")
+_DURATION = re.compile(r"(\d{1,13})(ms|[smhdwy])")
 
 
 def parse_instant(value: float | str) -> int:
@@ -40,14 +43,18 @@ def parse_instant(value: float | str) -> int:
 
 
 def parse_duration(text: str) -> int | None:
-    """Milliseconds of a duration such as ``90s``, ``12h``, ``5d`` or ``1y`` (365 days); None for ``forever``.
+    """Milliseconds of a duration such as ``90s``, ``12h``, ``5d`` or ``1y`` (365 days) up to LONGEST; None for
+    ``forever``.
 
     Raises ValueError with a reason fit for the operator.
     """
     if text == "forever":
         return None
     if match := _DURATION.fullmatch(text):
-        return int(match[1]) * _UNITS[match[2]]
+        duration = int(match[1]) * _UNITS[match[2]]
+        if duration > LONGEST:
+            raise ValueError(f"{text!r} is longer than {format_duration(LONGEST)}: write forever")
+        return duration
     raise ValueError(f"{text!r} is no duration: write a number and ms, s, m, h, d, w or y (5d, 1y), or forever")
 
 
