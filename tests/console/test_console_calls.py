@@ -362,6 +362,46 @@ def test_events_are_filtered_by_class_and_text_and_shown_some_at_a_time(server):
         assert "No event matches." in visitor.get("/call/long?text=zzz").text
 
 
+def test_events_from_a_place_that_none_of_them_reaches_are_the_last_ones(server):
+    login = server.account("far@console.example")
+    events = [{"timestamp": NOW - 1000 + n, "class": "info", "line": f"step {n}"} for n in range(500)]
+    send(server, login, [{"session_id": "far", "start": NOW - 1000, "events": events}])
+    with Visitor(server) as visitor:
+        visitor.sign_in(*login.fuse)
+        for page in ("/events/far", "/call/far"):
+            for query, expected in (
+                ("from=99999", range(300, 500)),
+                ("from=400&text=step+1&shown=200", [n for n in range(400) if str(n).startswith("1")]),
+                ("from=99999&text=zzz", []),
+            ):
+                answer = visitor.get(f"{page}?{query}")
+                assert answer.status_code == 200, (page, query)
+                assert [int(n) for n in re.findall(r"<span>step (\d+)</span>", answer.text)] == list(expected)
+
+
+def test_no_more_events_are_shown_at_once_than_a_page_can_bear_and_the_later_ones_are_a_step_away(server):
+    login = server.account("fat@console.example")
+    events = [{"timestamp": NOW - 3000 + n, "class": "info", "line": f"step {n}"} for n in range(2_500)]
+    send(server, login, [{"session_id": "fat", "start": NOW - 3000, "end": NOW - 100, "events": events}])
+    with Visitor(server) as visitor:
+        visitor.sign_in(*login.fuse)
+        seen, path = [], "/call/fat?shown=100000"
+        while path:
+            page = visitor.get(path).text
+            shown = [int(n) for n in re.findall(r"<span>step (\d+)</span>", page)]
+            assert 0 < len(shown) <= 1_000
+            seen += [n for n in shown if n not in seen]
+            later = re.search(
+                r'name="from" value="(\d+)"><input[^>]* name="shown" value="(\d+)">\s*<button>Show later', page
+            )
+            more = re.search(
+                r'name="from" value="(\d+)"><input[^>]* name="shown" value="(\d+)">\s*<button>Show more', page
+            )
+            step = later or more
+            path = f"/events/fat?from={step[1]}&shown={step[2]}" if step else None
+        assert seen == list(range(2_500))
+
+
 @pytest.mark.parametrize("path", ["/call/{}", "/events/{}", "/live/{}", "/record/{}"])
 def test_another_accounts_call_is_answered_as_one_that_does_not_exist(server, visitor, path):
     stranger = server.account(f"stranger{path[1]}@console.example")

@@ -25,17 +25,21 @@ from callhouse.store.calls import StoredCall
 EVENTS = 200
 """Events that are shown at once."""
 
+MOST_EVENTS = 1_000
+"""And those that are shown at most, when more of them were asked for again and again."""
+
 
 class Events(msgspec.Struct, frozen=True):
     """The events that were asked for: each with its place in the log, *offset* milliseconds into the call; how many of
-    them there are before and after; where the ones *before* begin; how many match; how many of each class there are in
-    all. *pointed* is the place of the one that was nearest to the instant that was asked for.
+    them there are before and after; where the ones *before* and *after* begin; how many match; how many of each class
+    there are in all. *pointed* is the place of the one that was nearest to the instant that was asked for.
     """
 
     shown: list[tuple[int, int, Event]]
     earlier: int
     later: int
     before: int
+    after: int
     matching: int
     counts: dict[EventClass, int]
     pointed: int | None
@@ -81,6 +85,7 @@ def _values(request: Request[Any, Any, Any], found: Details) -> dict[str, Any]:
         "steps": steps.path(found.events),
         "events": _chosen_events(request, found),
         "classes": EVENT_CLASSES,
+        "most_events": MOST_EVENTS,
         "asked": _asked(request),
         "now": store.clock(),
     }
@@ -112,9 +117,12 @@ async def live_call(request: Request[Any, Any, Any]) -> ASGIResponse:
 
     async def look() -> tuple[str, bool]:
         found = await _details(request, account, name)
+        is_over = found.stored.call.is_complete
+        # Some APIs show a call only when it is over, or elsewhere.
+        shown = await records(request, account, found.call, found.stored) if is_over else []
         # The page asks for the events itself, as its reader has chosen them.
-        html = render("call_body.html", visitor, **_values(request, found), is_update=True)
-        return html, found.stored.call.is_complete
+        html = render("live_call.html", visitor, records=shown, **_values(request, found), is_update=True)
+        return html, is_over
 
     return await live.stream(request, account.id, look)
 
@@ -152,7 +160,7 @@ def as_sent(request: Request[Any, Any, Any], prefix: str) -> str:
 
 class AskedEvents(msgspec.Struct, frozen=True):
     """Which events of a call are to be shown: of *classes*, or all; that hold *text*; *most* of them, from the place
-    *first* on, or, with *at*, those about that offset in milliseconds.
+    *first* on, or, with *at*, those about that offset in milliseconds. Where none is left there, the last ones are.
     """
 
     classes: tuple[str, ...]
@@ -171,7 +179,7 @@ def _asked(request: Request[Any, Any, Any]) -> AskedEvents:
         classes=tuple(value for name, value in sent if name == "class" and value in EVENT_CLASSES),
         text=values.get("text", "").strip()[:200],
         first=_count(values.get("from", "")) or 0,
-        most=max(EVENTS, _count(values.get("shown", "")) or 0),
+        most=min(MOST_EVENTS, max(EVENTS, _count(values.get("shown", "")) or 0)),
         at=None if size is None else -size if at.startswith("-") else size,
     )
 
@@ -197,16 +205,20 @@ def _chosen_events(request: Request[Any, Any, Any], found: Details) -> Events:
         if (not asked.classes or event.class_ in asked.classes) and (not text or _holds(event, text)):
             matching.append((place, event.timestamp - start, event))
     low = sum(place < asked.first for place, *_ in matching)
+    if low == len(matching):
+        low = max(0, low - asked.most)
     pointed = None
     if asked.at is not None and matching:
         pointed = _nearest([offset for _, offset, _ in matching], asked.at)
         low = pointed // EVENTS * EVENTS
     shown = matching[low : low + asked.most]
+    later = matching[low + asked.most :]
     return Events(
         shown=shown,
         earlier=low,
-        later=len(matching) - low - len(shown),
+        later=len(later),
         before=matching[max(0, low - EVENTS)][0] if low else 0,
+        after=later[0][0] if later else 0,
         matching=len(matching),
         counts=counts,
         pointed=None if pointed is None else matching[pointed][0],

@@ -14,7 +14,7 @@ from callhouse.console.sign_in import HOME, redirect
 from callhouse.console.views import HEADERS, HTML, page, render, zone_of
 from callhouse.model import hangup
 from callhouse.model.account import Account
-from callhouse.model.browsing import STATUSES, CallFilter, Count, ListedCall, Listing, Place
+from callhouse.model.browsing import STATUSES, CallFilter, Count, Listing, Place
 from callhouse.model.call import DIRECTIONS
 from callhouse.render import READ
 from callhouse.store import Store
@@ -112,25 +112,32 @@ async def _count(store: Store, asked: CallFilter) -> Count:
 
 @get("/calls/live", include_in_schema=False)
 async def live_calls(request: Request[Any, Any, Any]) -> ASGIResponse:
-    """The first page, again whenever it has changed."""
+    """The first page, how many calls there are and the way to older ones, again whenever any of it has changed."""
     visitor, account = await access(request).signed_in(request)
     store: Store = request.app.state.store
+    chosen, _ = filters.parse(request.scope["query_string"])
     known: dict[int, int] = {}
 
     async def look() -> tuple[str, bool]:
-        listing = await store.browsing.page(_asked(request, visitor, account), PAGE)
+        asked = _asked(request, visitor, account)
+        listing, counted = await store.browsing.page(asked, PAGE), await _count(store, asked)
         now, is_first = store.clock(), not known
         for call in listing.calls:
             known.setdefault(call.id, 0 if is_first else now)
         arrived = frozenset(c.id for c in listing.calls if known[c.id] > now - 1000 * ARRIVED_SECONDS)
-        return _rows(visitor, listing.calls, arrived), False
+        shown = render(
+            "live_calls.html",
+            visitor,
+            listing=listing,
+            counted=counted,
+            links=_links(chosen, listing, None, None),
+            goes_newer=False,
+            arrived=arrived,
+        )
+        return shown, False
 
     _asked(request, visitor, account)
     return await live.stream(request, account.id, look)
-
-
-def _rows(visitor: Visitor, calls_found: list[ListedCall], arrived: frozenset[int]) -> str:
-    return render("call_rows.html", visitor, calls=calls_found, arrived=arrived)
 
 
 def _asked(request: Request[Any, Any, Any], visitor: Visitor, account: Account) -> CallFilter:

@@ -23,6 +23,9 @@ from callhouse.model.week import WEEKDAYS, local_time
 HEAT_LEVELS = 8
 """Shades of the heat map, from no calls to the most of an hour."""
 
+MOST_CAUSES = 100
+"""Hangup causes that are listed, those of the most calls; there are as many codes as senders make up."""
+
 DAY_NAMES = dict(zip(WEEKDAYS, ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"), strict=True))
 
 
@@ -101,7 +104,9 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Panel(msgspec.Struct, frozen=True):
-    """A list: *column* is what its rows are; *about* says what is to be known of it, *empty* that there is nothing."""
+    """A list: *column* is what its rows are; *about* says what is to be known of it, *empty* that there is nothing.
+    *more* rows are left out.
+    """
 
     name: str
     title: str
@@ -110,6 +115,7 @@ class Panel(msgspec.Struct, frozen=True):
     compares: bool
     empty: str
     about: str = ""
+    more: int = 0
 
 
 def percent(ratio: float) -> str:
@@ -269,7 +275,7 @@ def lists(figures: Figures, before: Figures, links: Links, links_before: Links, 
     causes = rows(
         (
             (each.code, each.calls, _cause(each.code), "" if each.code is None else str(each.code))
-            for each in figures.causes
+            for each in figures.causes[:MOST_CAUSES]
         ),
         {each.code: each.calls for each in before.causes},
         lambda code: {"cause": NO_CAUSE if code is None else code},
@@ -301,7 +307,15 @@ def lists(figures: Figures, before: Figures, links: Links, links_before: Links, 
     compares, logged = known.compares, known.compares_steps
     about_steps = "The last step of the IVR before the call ended, as far as logs are kept."
     return [
-        Panel("causes", "Hangup causes", "Cause", causes, compares, "No call has ended."),
+        Panel(
+            "causes",
+            "Hangup causes",
+            "Cause",
+            causes,
+            compares,
+            "No call has ended.",
+            more=max(0, len(figures.causes) - MOST_CAUSES),
+        ),
         Panel("directions", "Directions", "Direction", directions, compares, "No call has ended."),
         Panel("numbers", "Numbers", "Own number", numbers, compares, "No call has a number."),
         Panel(
