@@ -112,8 +112,8 @@ def test_another_accounts_refused_records_and_sources_are_out_of_reach(server, v
         assert entries(other) == []
         assert other.get(f"/quarantine/{theirs}").status_code == 404
         for what in ("replay", "drop"):
-            assert other.send("/quarantine", page="/ingest", what=what, id=theirs).status_code == 404
-            other.send("/quarantine", page="/ingest", what=what)
+            assert other.send("/quarantine", page="/account", what=what, id=theirs).status_code == 404
+            other.send("/quarantine", page="/account", what=what)
         assert other.get("/ingest/storage").status_code == 404
     assert len(entries(visitor)) == 4
 
@@ -161,6 +161,35 @@ def test_an_account_changes_its_time_zone_but_not_its_retention(visitor):
     assert "Logs are kept 5d" in text(visitor.get("/account"))
 
 
+def test_what_was_opened_of_one_account_changes_and_exports_nothing_of_another_that_is_shown_by_now(
+    server, operator, login
+):
+    other = server.account("second@x")
+    server.client.post("/ingest/calls", json=REFUSED, auth=other.fuse)
+    pages = ("/account", "/ingest", f"/quarantine/{entries(operator)[0]}")
+    opened = {page: operator.form(page) for page in pages}
+    export = html.unescape(re.search(r'href="/console(/export/csv[^"]*)"', operator.get("/calls").text)[1])
+    assert operator.get(export).status_code == 200
+    operator.send("/show", page="/accounts", account=str(other.id))
+    before = [operator.get("/account").text, *entries(operator)]
+    for path, page, fields in (
+        ("/account/rotate", "/account", {"sure": "1"}),
+        ("/account/timezone", "/account", {"timezone": "Asia/Tokyo"}),
+        ("/account/retention", "/account", {"details": "1d"}),
+        ("/quarantine", "/ingest", {"what": "drop", "reason": ""}),
+        ("/quarantine", "/ingest", {"what": "replay", "reason": ""}),
+        ("/quarantine", pages[2], {"what": "drop", "id": entries(operator)[0]}),
+    ):
+        for form in (opened[page], {"form_token": opened[page]["form_token"]}):
+            refused = operator.client.post(f"/console{path}", data={**form, **fields})
+            assert (refused.status_code, "Nothing was changed" in refused.text) == (409, True), path
+    assert operator.get(export).status_code == 409
+    assert operator.get("/ingest/sources", headers={"X-Account": str(login.id)}).status_code == 409
+    assert [operator.get("/account").text, *entries(operator)] == before
+    assert server.client.post("/ingest/calls", json={"session_id": "x"}, auth=other.fuse).status_code == 200
+    assert operator.send("/account/timezone", page="/account", timezone="Asia/Tokyo").status_code == 303
+
+
 def test_an_operator_is_told_which_retention_is_none(operator):
     for wrong in ("5", "5 days", "-1d", "nonsense"):
         assert operator.send("/account/retention", page="/account", details=wrong).status_code == 400
@@ -179,6 +208,21 @@ def test_the_commands_to_begin_with_work_as_they_stand(server, visitor, login):
     assert "test-1" in answers[1]
     assert '"status":"success"' in answers[2]
     assert '"total_count":2' in answers[3]
+
+
+@pytest.mark.parametrize("wrong", ["101y", "9999y", "999999999y"])
+def test_a_retention_that_is_longer_than_any_calendar_is_refused_and_the_longest_shows_every_page(
+    server, operator, login, wrong
+):
+    wishes = dict.fromkeys(("details", "sessions", "plivo"), wrong)
+    refused = operator.send("/account/retention", page="/account", **wishes)
+    assert (refused.status_code, "up to 100y, or forever" in refused.text) == (400, True)
+    wishes = dict.fromkeys(wishes, "100y")
+    assert operator.send("/account/retention", page="/account", **wishes).status_code == 303
+    for page in ("/calls", "/dashboard", "/ingest", "/account", "/export/csv", "/call/fine"):
+        assert operator.get(page).status_code == 200, page
+    listed = server.client.get(f"/v1/Account/{login.auth_id}/Call/", auth=login.plivo)
+    assert (listed.status_code, listed.json()["meta"]["total_count"]) == (200, 1)
 
 
 def test_a_link_cannot_put_its_own_words_into_a_page(operator):

@@ -1,5 +1,8 @@
 """Streams of the console: they tell what changes, end with the sign-in, and keep nothing from stopping."""
 
+import html
+import re
+import shlex
 import threading
 import time
 from collections import Counter
@@ -54,6 +57,38 @@ def test_a_list_tells_of_calls_that_arrive_and_marks_them_for_a_while(watched):
         assert "arrived" not in rows
 
 
+def test_a_live_list_says_how_many_calls_there_are_and_where_the_older_ones_begin(watched):
+    server, login, visitor = watched
+    times = {"start": NOW - 99, "end": NOW - 1}
+    with visitor.client.stream("GET", "/console/calls/live?status=answered") as response:
+        told = messages(response)
+        _, shown = next(told)
+        assert ("<b>0</b> calls" in shown, 'rel="next"' in shown) == (True, False)
+        send(server, login, [{"session_id": f"n{n:02}", **times} for n in range(61)])
+        _, shown = next(told)
+        assert "<b>61</b> calls" in shown
+        listed = re.findall(r'<td class="when"><a href="/console/call/([^"]+)"', shown)
+        [older] = re.findall(r'rel="next" href="/console([^"]+)"', shown)
+        assert len(listed) == 50
+        assert [*listed, *visitor.sessions(html.unescape(older))] == [f"n{n:02}" for n in reversed(range(61))]
+
+
+def test_the_record_in_every_api_is_told_anew_when_the_call_is_over(watched):
+    server, login, visitor = watched
+    send(server, login, [{"session_id": "a", "start": NOW - 9}])
+    with visitor.client.stream("GET", "/console/live/a") as response:
+        told = messages(response)
+        assert "records-shown" not in next(told)[1]
+        event = {"timestamp": NOW - 5, "class": "info", "line": "Logged."}
+        send(server, login, [{"session_id": "a", "start": NOW - 9, "end": NOW, "events": [event]}])
+        shown = next(data for _, data in told if "records-shown" in data)
+    commands = [shlex.split(html.unescape(each)) for each in re.findall(r"<code>(curl [^<]+)</code>", shown)]
+    assert commands
+    for *_, url in commands:
+        kind = login.plivo if "/v1/" in url else login.fuse
+        assert server.client.get(url, auth=kind).status_code == 200, url
+
+
 def test_a_calls_stream_says_when_it_is_over(watched):
     server, login, visitor = watched
     send(server, login, [{"session_id": "a", "start": NOW - 9}])
@@ -72,7 +107,7 @@ def test_signing_out_ends_the_streams_of_the_session(watched):
         told = messages(response)
         next(told)
         visitor.send("/sign-out", page="/calls")
-        assert list(told) == [("over", "")]
+        assert list(told) == [("signed-out", "")]
 
 
 def test_a_stopping_server_waits_for_no_stream(watched):

@@ -301,6 +301,28 @@ def test_a_target_that_is_no_address_leads_to_the_calls(visitor, login, target):
     assert (changed.status_code, changed.headers["location"].startswith("/console/")) == (303, True)
 
 
+PARTS = ["/ingest/sources", "/ingest/days", "/events/mine", "/calls/count", "/calls/live", "/export/progress?id=x"]
+
+
+@pytest.mark.parametrize("path", PARTS)
+def test_a_part_of_a_page_that_is_asked_for_after_the_sign_in_ended_sends_the_page_itself_to_the_form(visitor, path):
+    page = "https://calls.example/console/calls?q=a%20b&live=1"
+    answer = visitor.get(path, headers={"HX-Request": "true", "HX-Current-URL": page})
+    assert (answer.status_code, answer.content) == (204, b"")
+    assert answer.headers["hx-redirect"] == "/console/sign-in?next=%2Fconsole%2Fcalls%3Fq%3Da%2520b%26live%3D1"
+    for elsewhere in ("https://evil.example/", "//evil.example", "https://x//evil.example/console/", "\xe9", ""):
+        headers = {"HX-Request": "true", "HX-Current-URL": elsewhere.encode("latin-1")}
+        assert visitor.get(path, headers=headers).headers["hx-redirect"] == "/console/sign-in?next=%2Fconsole%2Fcalls"
+
+
+def test_a_part_of_a_page_that_fails_says_so_and_leaves_the_page_as_it_is(visitor, login):
+    visitor.sign_in(*login.fuse)
+    answer = visitor.get("/events/none", headers={"HX-Request": "true"})
+    assert (answer.status_code, answer.headers["hx-reswap"]) == (404, "none")
+    assert answer.headers["content-type"].startswith("text/plain")
+    assert "no such call in this account" in answer.text
+
+
 @pytest.mark.parametrize("name", ["posixrules", "Factory", "localtime", "right/Europe/Berlin"])
 def test_what_is_no_places_time_zone_is_refused(visitor, login, name):
     visitor.sign_in(*login.fuse)

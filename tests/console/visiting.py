@@ -5,6 +5,7 @@ import re
 import httpx
 
 TOKEN = re.compile(r'name="form_token" value="(\w+)"')
+ACCOUNT = re.compile(r'name="of_account" value="(\d+)"')
 
 
 class Visitor:
@@ -31,9 +32,15 @@ class Visitor:
     def form_token(self, path="/sign-in"):
         return TOKEN.search(self.get(path, follow_redirects=True).text)[1]
 
+    def form(self, page):
+        """What the forms of *page* hold without being filled in."""
+        shown = self.get(page, follow_redirects=True).text
+        account = ACCOUNT.search(shown)
+        return {"form_token": TOKEN.search(shown)[1], **({"of_account": account[1]} if account else {})}
+
     def send(self, path, page="/sign-in", **fields):
         """Fill in the form of *page*."""
-        return self.client.post(f"/console{path}", data={"form_token": self.form_token(page), **fields})
+        return self.client.post(f"/console{path}", data={**self.form(page), **fields})
 
     def sign_in(self, name, secret, **more):
         return self.send("/sign-in", name=name, secret=secret, **more)

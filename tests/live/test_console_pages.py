@@ -418,6 +418,105 @@ def test_new_calls_arrive_while_the_list_is_looked_at_and_change_as_they_go_on(v
     expect(page.get_by_role("switch", name="Live")).to_have_attribute("aria-checked", "false")
 
 
+def test_a_live_list_goes_on_with_the_older_calls_however_many_have_come(visit, server, logins):
+    start = int(time.time()) - 3_000
+    of = [{"session_id": f"p{n:02}", "src": "5557770", "start": start + n, "end": start + n + 1} for n in range(80)]
+    send(server, logins["odd"], of[:60])
+    page = visit("odd")
+    page.goto("/console/calls?q=5557770&live=1")
+    expect(rows(page)).to_have_count(50)
+    expect(page.locator(".count")).to_have_text("60 calls")
+    send(server, logins["odd"], of[60:])
+    expect(page.locator(".count")).to_have_text("80 calls")
+    shown = links(page)
+    page.get_by_role("link", name="Older").click()
+    expect(rows(page)).to_have_count(30)
+    assert [*shown, *links(page)] == [f"/console/call/p{n:02}" for n in reversed(range(80))]
+
+
+def test_an_empty_live_list_leads_to_older_calls_as_soon_as_there_are_some(visit, server, logins):
+    page = visit("odd")
+    page.goto("/console/calls?q=5557771&live=1")
+    expect(page.locator(".count")).to_have_text("0 calls")
+    times = {"start": int(time.time()) - 60, "end": int(time.time())}
+    send(server, logins["odd"], [{"session_id": f"q{n}", "src": "5557771", **times} for n in range(61)])
+    expect(page.locator(".count")).to_have_text("61 calls")
+    page.get_by_role("link", name="Older").click()
+    expect(rows(page)).to_have_count(11)
+
+
+def links(page):
+    return page.eval_on_selector_all(".calls .when a", "all => all.map(each => each.getAttribute('href'))")
+
+
+def test_words_are_searched_in_all_events_while_those_of_a_click_are_shown_and_more_arrive(visit, server, logins):
+    start = int(time.time()) - 700
+    events = [{"timestamp": start + n, "class": "info", "line": f"word{n // 100} {n}"} for n in range(600)]
+    send(server, logins["odd"], [{"session_id": "typed", "start": start, "events": events}])
+    page = visit("odd")
+    page.goto("/console/call/typed")
+    ticks = page.locator(".ticks")
+    box = ticks.bounding_box()
+    ticks.click(position={"x": box["width"] * 0.78, "y": box["height"] / 2})
+    expect(page.locator("table.events")).to_have_attribute("data-from", "400")
+    page.get_by_role("searchbox", name="Search the events").evaluate("box => { box.value = 'word1' }")
+    more = {"timestamp": start + 601, "class": "info", "line": "word1, once more"}
+    send(server, logins["odd"], [{"session_id": "typed", "events": [more]}], "events")
+    expect(page.locator(".found")).to_have_text("101 of 601 events")
+    expect(page.locator(".events tbody tr")).to_have_count(101)
+
+
+def test_the_records_of_a_call_in_progress_are_those_of_its_end_afterwards(visit, server, logins):
+    call = {"session_id": "ending", "src": "1", "dest": "2", "start": int(time.time()) - 5}
+    send(server, logins["odd"], [call])
+    page = visit("odd")
+    page.goto("/console/call/ending")
+    records = page.locator("details.record")
+    plivo = records.filter(has=page.get_by_text("Plivo", exact=False)).first
+    plivo.locator("summary").click()
+    expect(plivo).to_contain_text("status=live")
+    send(server, logins["odd"], [{**call, "end": call["start"] + 3}])
+    expect(page.locator("h1 .badge")).not_to_have_text("in progress")
+    expect(plivo).not_to_contain_text("status=live")
+    expect(plivo).to_have_attribute("open", "")
+
+
+@pytest.mark.parametrize("path", ["/console/ingest", "/console/calls?live=1", "/console/call/lasting"])
+def test_a_page_whose_sign_in_ended_elsewhere_becomes_the_form_and_comes_back(visit, server, logins, path):
+    send(server, logins["odd"], [{"session_id": "lasting", "start": int(time.time()) - 5}])
+    page = visit("odd")
+    page.goto(path)
+    other = page.context.new_page()
+    other.goto("/console/account")
+    other.get_by_role("button", name="Sign out").click()
+    expect(other.get_by_label("E-mail address")).to_be_visible()
+    expect(page.locator("h1")).to_have_text("Sign in", timeout=30_000)
+    sign_in(page, *logins["odd"].fuse)
+    assert page.url.endswith(path)
+    # Signed in here, the form there has nothing to ask for any more.
+    other.evaluate("dispatchEvent(new Event('focus'))")
+    expect(other.get_by_role("button", name="Sign out")).to_be_visible()
+
+
+def test_a_page_of_another_account_than_the_one_that_was_chosen_since_says_so(browser, server):
+    context = browser.new_context(base_url=server.url, viewport=DESKTOP)
+    page = context.new_page()
+    page.goto("/console")
+    sign_in_as_operator(page)
+    page.goto("/console/ingest")
+    other = context.new_page()
+    other.goto("/console/accounts")
+    other.get_by_role("row", name="odd@console.example").get_by_role("button").click()
+    expect(other.locator(".account")).to_contain_text("odd@console.example")
+    expect(page.locator("#told")).to_contain_text("another account has been chosen", timeout=30_000)
+    expect(page.locator(".account")).to_contain_text("ops@harbor.example")
+    expect(page.locator(".sources").first).to_contain_text("/ingest/kamailio")
+    page.get_by_text("Drop all…").click()
+    page.get_by_role("button", name="Drop for good").click()
+    expect(page.locator("h1")).to_have_text("Another account is shown now")
+    context.close()
+
+
 def test_a_call_in_progress_is_followed_to_its_end(visit, server, logins):
     start = int(time.time()) - 5
     call = {"session_id": "followed", "src": "5551234", "dest": "5559876", "start": start}

@@ -28,6 +28,9 @@ PATH = "/console"
 COOKIE = "callhouse_console"
 MAX_FORM = 64 * 1024
 
+OF_ACCOUNT = "of_account"
+"""The field in which a form, or a link to something that does not show its account, says whose it is."""
+
 KNOWN_AS = "callhouse.visitor"
 """Where in the scope of a request the Visitor is who turned out to be signed in."""
 
@@ -41,6 +44,10 @@ class SignInNeeded(RequestError):
 
 class ForgedChange(RequestError):
     """A change that did not come from a page of the console."""
+
+
+class OtherAccount(RequestError):
+    """A page of one account asks for something while another one is shown, which was chosen in another window."""
 
 
 class Visitor(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,22 +99,41 @@ class Access:
         return self._visitor(token, sign_in=visitor.sign_in, account=visitor.account)
 
     async def signed_in(self, request: Request[Any, Any, Any]) -> tuple[Visitor, Account]:
-        """Who sent the request, and whose calls they see. Raises SignInNeeded."""
+        """Who sent the request, and whose calls they see. Raises SignInNeeded, or OtherAccount where the request says
+        of which account the page is that it came from, and that is another one.
+        """
         visitor = await self.visitor(request)
         if visitor.account is None:
             raise SignInNeeded
+        of = header(request, b"x-account") or request.query_params.get(OF_ACCOUNT, "")
+        if of and of != str(visitor.account.id):
+            raise OtherAccount
         return visitor, visitor.account
 
     async def changing(self, request: Request[Any, Any, Any]) -> tuple[Visitor, dict[str, str]]:
         """Who sent a change, and its form. Raises ForgedChange unless a page of this console sent it."""
         visitor = await self.visitor(request)
+        return visitor, await self._form(request, visitor)
+
+    async def changing_account(self, request: Request[Any, Any, Any]) -> tuple[Visitor, Account, dict[str, str]]:
+        """Who sent a change of an account, that account, and its form, which names the account that it was made for.
+
+        Raises SignInNeeded, ForgedChange, or OtherAccount where that is not the one that is shown.
+        """
+        visitor, account = await self.signed_in(request)
+        form = await self._form(request, visitor)
+        if form.pop(OF_ACCOUNT, "") != str(account.id):
+            raise OtherAccount
+        return visitor, account, form
+
+    async def _form(self, request: Request[Any, Any, Any], visitor: Visitor) -> dict[str, str]:
         body = await request.body()
         form = dict(parse_qsl(body.decode(errors="replace"), keep_blank_values=True))
         sent = form.pop("form_token", "") or header(request, b"x-form-token")
         from_elsewhere = header(request, b"sec-fetch-site") not in {"", "same-origin"}
         if from_elsewhere or not hmac.compare_digest(sent.encode(), visitor.form_token.encode()):
             raise ForgedChange
-        return visitor, form
+        return form
 
     async def enter(self, request: Request[Any, Any, Any], name: str, secret: str) -> bytes:
         """Sign in with any credentials of an account; the new token.

@@ -51,8 +51,7 @@ async def _page(request: Request[Any, Any, Any], visitor: Visitor, secrets: Secr
 @post("/account/rotate", include_in_schema=False, request_max_body_size=MAX_FORM)
 async def rotate(request: Request[Any, Any, Any]) -> Response[Any]:
     """Replace all secrets of the account, and show the new ones, this once."""
-    _, before = await access(request).signed_in(request)
-    visitor, sent = await access(request).changing(request)
+    visitor, before, sent = await access(request).changing_account(request)
     if sent.get("sure") != "1":
         raise BadParameter("sure", sent.get("sure", ""), "that you are: tick the box")
     _, secrets = await request.app.state.store.accounts.rotate(before.id)
@@ -70,8 +69,7 @@ async def rotate(request: Request[Any, Any, Any]) -> Response[Any]:
 @post("/account/timezone", include_in_schema=False, request_max_body_size=MAX_FORM)
 async def set_timezone(request: Request[Any, Any, Any]) -> Response[Any]:
     """Change the time zone of the account, in which its APIs show times."""
-    _, shown = await access(request).signed_in(request)
-    _, sent = await access(request).changing(request)
+    _, shown, sent = await access(request).changing_account(request)
     name = sent.get("timezone", "").strip()
     try:
         time_zone(name)
@@ -84,8 +82,7 @@ async def set_timezone(request: Request[Any, Any, Any]) -> Response[Any]:
 @post("/account/retention", include_in_schema=False, request_max_body_size=MAX_FORM)
 async def set_retention(request: Request[Any, Any, Any]) -> Response[Any]:
     """Change how long things of the account are kept, which is for an operator: it costs disk, or calls."""
-    _, shown = await access(request).signed_in(request)
-    visitor, sent = await access(request).changing(request)
+    visitor, shown, sent = await access(request).changing_account(request)
     if not visitor.is_operator:
         raise BadParameter("retention", "", "an operator to change it")
     wishes = {name: _duration(name, sent.get(name, "").strip()) for name in RetentionOverride.__struct_fields__}
@@ -101,4 +98,4 @@ def _duration(name: str, text: str) -> str | None:
     try:
         return format_duration(parse_duration(text))
     except ValueError:
-        raise BadParameter(name, text, "a duration such as 30d or 1y, or forever") from None
+        raise BadParameter(name, text, "a duration such as 30d or 1y, up to 100y, or forever") from None

@@ -136,17 +136,15 @@ async def entry(request: Request[Any, Any, Any], entry_id: FromPath[str]) -> Res
 @post("/quarantine", include_in_schema=False, request_max_body_size=MAX_FORM)
 async def change(request: Request[Any, Any, Any]) -> Response[Any]:
     """Try refused records again, or drop them: the one of the form, or the newest of its reason, or of all."""
-    await access(request).signed_in(request)
-    visitor, sent = await access(request).changing(request)
-    assert visitor.account is not None
+    _, account, sent = await access(request).changing_account(request)
     store: Store = request.app.state.store
-    entries = await _named(store, visitor.account, sent)
+    entries = await _named(store, account, sent)
     if sent.get("what") == "drop":
         dropped = await store.quarantine.drop([each.id for each in entries])
         return _told(sent, told.query("dropped", dropped))
     if sent.get("what") != "replay":
         raise BadParameter("what", sent.get("what", ""), "replay or drop")
-    refused = [each for each in entries if not await _replayed(request, each, visitor.account)]
+    refused = [each for each in entries if not await _replayed(request, each, account)]
     return _told(sent, told.query("replayed", len(entries) - len(refused), len(refused)))
 
 

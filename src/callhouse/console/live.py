@@ -33,6 +33,9 @@ MOST_OF_ACCOUNT = 50
 OVER = "event: over\ndata: \n\n"
 """Tells the browser not to ask again."""
 
+SIGNED_OUT = "event: signed-out\ndata: \n\n"
+"""Tells the page to show itself anew, which leads to the form for signing in."""
+
 _open: Counter[int] = Counter()
 """Streams of this process, by account."""
 
@@ -77,8 +80,7 @@ async def _messages(
     yield b": open\n\n"
     while time.monotonic() < ends and not is_stopping():
         if (await access(request).visitor(request)).sign_in is None:
-            # The page itself leads to the form for signing in.
-            yield OVER.encode()
+            yield SIGNED_OUT.encode()
             return
         began = time.monotonic()
         try:

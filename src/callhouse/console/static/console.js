@@ -2,12 +2,38 @@
 (() => {
   "use strict";
   document.documentElement.classList.add("scripted");
-  const told = (text) => {
+  const told = (text, milliseconds = 2500) => {
     const place = document.getElementById("told");
     place.textContent = text;
     clearTimeout(told.timer);
-    told.timer = setTimeout(() => (place.textContent = ""), 2500);
+    if (milliseconds < Infinity) told.timer = setTimeout(() => (place.textContent = ""), milliseconds);
   };
+
+  // Who is signed out goes to the form for signing in with the page itself; any other failure of a part is told.
+  const OTHER_ACCOUNT = 409;
+  document.addEventListener("htmx:sse:after:message", (event) => {
+    if (event.detail.message.event === "signed-out") location.reload();
+  });
+  document.addEventListener("htmx:sse:after:connection", (event) => {
+    if (event.detail.connection.status === 204) location.reload();
+  });
+  document.addEventListener("htmx:sse:error", (event) => {
+    if (event.detail.status === OTHER_ACCOUNT) told("Another account is shown now. Reload this page.", Infinity);
+  });
+  document.addEventListener("htmx:response:error", (event) => {
+    const { response, text } = event.detail.ctx;
+    told(text, response.status === OTHER_ACCOUNT ? Infinity : 10_000);
+  });
+
+  // Signing in elsewhere signs in here too, and the form in this window would be refused: go where it leads.
+  const signIn = document.querySelector("form[action$='/sign-in']");
+  if (signIn) {
+    addEventListener("focus", async () => {
+      const address = `${signIn.action}?next=${encodeURIComponent(signIn.elements.next.value)}`;
+      const answer = await fetch(address, { redirect: "manual" });
+      if (answer.type === "opaqueredirect") location.href = address;
+    });
+  }
 
   // Times: the browser's zone is one of those to choose from.
   const zones = document.querySelector("select[data-zone]");
@@ -100,8 +126,10 @@
     address.searchParams.set("at", moment(svg, event));
     clearTimeout(ask.timer);
     ask.timer = setTimeout(async () => {
-      const answer = await fetch(address);
-      if (answer.ok) document.getElementById("pointed").textContent = await answer.text();
+      const headers = { "HX-Request": "true", "X-Account": document.body.dataset.account };
+      const answer = await fetch(address, { headers });
+      if (answer.status === 204) location.reload();
+      else if (answer.ok) document.getElementById("pointed").textContent = await answer.text();
     }, 80);
   };
   const nearest = (marks, at) => marks.reduce((best, mark) => (Math.abs(mark.at - at) < Math.abs(best.at - at) ? mark : best));
@@ -136,12 +164,17 @@
     const source = target.querySelector(".filter-events") ?? target;
     return htmx.ajax("GET", target.dataset.path, { source, target, swap: "innerMorph", values });
   };
+  // What is being typed or was just chosen asks for other events than those in the table, from their first on.
+  const isChanged = () =>
+    [...document.querySelectorAll(".filter-events input")].some((input) =>
+      input.type === "checkbox" ? input.checked !== input.defaultChecked : input.value.trim() !== input.defaultValue.trim(),
+    );
   const logged = () => document.getElementById("events-title")?.dataset.logged;
   let known = logged();
   document.addEventListener("htmx:sse:after:message", () => {
     if (logged() === known) return;
     known = logged();
     const { from, most } = document.querySelector("table.events")?.dataset ?? {};
-    showEvents(from === undefined ? {} : { from, shown: most });
+    showEvents(from === undefined || isChanged() ? {} : { from, shown: most });
   });
 })();
