@@ -381,6 +381,28 @@ def test_a_live_list_says_that_it_is_empty_until_a_call_comes(visit, server, log
     expect(page.locator(".empty")).to_be_hidden()
 
 
+def test_older_goes_on_from_a_live_list_as_it_stands_however_many_calls_came(visit, server, logins):
+    page = visit("odd")
+    page.goto("/console/calls?live=1&application=Growing")
+    expect(page.locator(".count")).to_have_text("0 calls")
+    names = [f"growing{n}" for n in range(80)]
+    calls = [
+        {"session_id": name, "start": NOW - 200 + n, "end": NOW, "src": f"n{n}", "application_name": "Growing"}
+        for n, name in enumerate(names)
+    ]
+    send(server, logins["odd"], calls[:61])
+    expect(page.locator(".count")).to_have_text("61 calls")
+    page.locator(".menu summary").click()
+    send(server, logins["odd"], calls[61:])
+    expect(page.locator(".count")).to_have_text("80 calls")
+    expect(page.locator(".menu")).to_have_attribute("open", "")
+    found = rows(page).locator(".from").all_inner_texts()
+    page.get_by_role("link", name="Older").click()
+    expect(rows(page)).to_have_count(30)
+    found += rows(page).locator(".from").all_inner_texts()
+    assert found == [f"n{n}" for n in reversed(range(80))]
+
+
 def test_the_keyboard_alone_is_enough(visit):
     page = visit("ours")
     page.keyboard.press("/")

@@ -62,6 +62,7 @@ async def calls(request: Request[Any, Any, Any]) -> Response[Any]:
         statuses=STATUSES,
         presets=PRESETS,
         arrived=frozenset(),
+        is_update=False,
         has_any=bool(listing.calls) or chosen.narrows or await _has_any(store, account),
     )
 
@@ -99,7 +100,8 @@ _nobody = Visitor(token=b"", form_token="", is_new=False)
 async def count(request: Request[Any, Any, Any]) -> Response[Any]:
     """How many calls there are, for a page that shows the first of them already."""
     visitor, account = await access(request).signed_in(request)
-    counted = await _count(request.app.state.store, _asked(request, visitor, account))
+    _, asked = _asked(request, visitor, account)
+    counted = await _count(request.app.state.store, asked)
     return Response(render("count.html", visitor, counted=counted).encode(), headers=HEADERS, media_type=HTML)
 
 
@@ -115,31 +117,43 @@ async def live_calls(request: Request[Any, Any, Any]) -> ASGIResponse:
     """The first page, how many calls there are and the way to older ones, again whenever any of it has changed."""
     visitor, account = await access(request).signed_in(request)
     store: Store = request.app.state.store
-    chosen, _ = filters.parse(request.scope["query_string"])
     known: dict[int, int] = {}
+    before: Listing | None = None
+    counted: Count | None = None
 
     async def look() -> tuple[str, bool]:
-        asked = _asked(request, visitor, account)
-        listing, counted = await store.browsing.page(asked, PAGE), await _count(store, asked)
-        now, is_first = store.clock(), not known
+        nonlocal before, counted
+        chosen, asked = _asked(request, visitor, account)
+        listing = await store.browsing.page(asked, PAGE)
+        # A count that was given up says "at least", which stays true.
+        if counted is None or (listing != before and counted.reached is None):
+            counted = await _count(store, asked)
+        now, is_first, before = store.clock(), before is None, listing
         for call in listing.calls:
             known.setdefault(call.id, 0 if is_first else now)
         arrived = frozenset(c.id for c in listing.calls if known[c.id] > now - 1000 * ARRIVED_SECONDS)
-        shown = render(
-            "live_calls.html",
-            visitor,
-            listing=listing,
-            counted=counted,
-            links=_links(chosen, listing, None, None),
-            goes_newer=False,
-            arrived=arrived,
-        )
-        return shown, False
+        return _update(visitor, chosen, listing, counted, arrived), False
 
     _asked(request, visitor, account)
     return await live.stream(request, account.id, look)
 
 
-def _asked(request: Request[Any, Any, Any], visitor: Visitor, account: Account) -> CallFilter:
+def _update(visitor: Visitor, chosen: Filter, listing: Listing, counted: Count, arrived: frozenset[int]) -> str:
+    """The list of the first page with the links that go on from it, and how many calls there are."""
+    return render(
+        "list.html",
+        visitor,
+        chosen=chosen,
+        listing=listing,
+        links=_links(chosen, listing, None, None),
+        counted=counted,
+        arrived=arrived,
+        is_live=True,
+        is_update=True,
+        goes_newer=False,
+    )
+
+
+def _asked(request: Request[Any, Any, Any], visitor: Visitor, account: Account) -> tuple[Filter, CallFilter]:
     chosen, _ = filters.parse(request.scope["query_string"])
-    return filters.asked(chosen, account, request.app.state.store.clock(), zone_of(visitor))
+    return chosen, filters.asked(chosen, account, request.app.state.store.clock(), zone_of(visitor))
