@@ -218,6 +218,44 @@ def test_a_field_for_dates_says_every_instant_again():
             assert instant("since", field(at, zone), zone, 0) == at
 
 
+SIDES = ("alice", "sip:bob@example.com", "anonymous", "1-800-FLOWERS", "*98#", "*98", "+1212555;ext=5", "12", "7",
+         "12125557788@10.0.0.1", "Front desk 7", "98", "+1 (800) 356")  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def switchboard(server):
+    """An account whose calls have a side each that is no plain number."""
+    login = server.account("sides@console.example")
+    logged = {"timestamp": NOW - 50, "class": "info", "line": "Nobody is at home."}
+    calls = [
+        {"session_id": f"{side} {n}", "start": NOW - 60 - n, "end": NOW, ("src", "dest")[n % 2]: side}
+        for n, side in enumerate(SIDES)
+    ]
+    send(server, login, [*calls, {"session_id": "none", "start": NOW - 90, "end": NOW, "events": [logged]}])
+    in_progress = {"session_id": "alice in progress", "start": NOW - 50, "dest": "alice"}
+    send(server, login, [in_progress, {"session_id": "alice to be", "src": "alice"}])
+    with Visitor(server) as somebody:
+        somebody.sign_in(*login.fuse)
+        yield somebody
+
+
+@pytest.mark.parametrize("side", SIDES)
+def test_a_side_that_is_no_plain_number_is_found_as_it_was_sent(switchboard, side):
+    found = [f"{side} {SIDES.index(side)}"]
+    if side == "alice":
+        found = ["alice to be", "alice in progress", *found]
+    # Of a number the digits count, however they are written.
+    found = {"7": ["7 8", "Front desk 7 10"], "98": ["*98# 4", "*98 5", "98 11"]}.get(side, found)
+    assert switchboard.sessions(f"/calls?q={quote(side)}") == [quote(name, safe="") for name in found]
+    assert f"<b>{len(found)}</b>" in switchboard.get(f"/calls/count?q={quote(side)}").text
+
+
+def test_a_search_for_words_with_a_digit_is_none_for_the_extension_of_that_digit(switchboard):
+    assert switchboard.sessions("/calls?q=order+7+failed") == []
+    assert switchboard.sessions("/calls?q=1.2") == []
+    assert switchboard.sessions("/calls?q=at+home") == ["none"]
+
+
 def test_without_scripts_the_number_of_calls_is_a_link_away(visitor):
     page = visitor.get("/calls?status=busy").text
     [link] = re.findall(r'href="/console([^"]+)" data-without-script>Count them', page)

@@ -170,6 +170,8 @@ def matches(asked, call):  # noqa: C901, PLR0911, PLR0912 — a filter has that 
         return True
     if search.number and search.number in [number_key(call[side]) for side in ("src", "dest") if side in call]:
         return True
+    if search.number is None and search.text in (call.get("src"), call.get("dest")):
+        return True
     said = " ".join(event["line"] for event in call.get("events", ())).lower()
     shown = end is not None and end * 1000 >= asked.details_since
     return bool(search.words) and shown and start is not None and all(word.lower() in said for word in search.words)

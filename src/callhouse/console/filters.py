@@ -27,8 +27,9 @@ AS_SENT = frozenset({"application", "number", "step", "before", "after"})
 
 NO_CAUSE = "none"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_NUMBER = re.compile(r"(?:tel:|sips?:)?[\s\d+().\-/]+", re.IGNORECASE)
+_NUMBER = re.compile(r"(?:tel:|sips?:)?[\s\d+().\-/]+(?:;[a-z].*)?", re.IGNORECASE)
 _SHORTEST_NUMBER = 3
+"""Digits that make a number of a text that has more than digits; an extension of digits alone may be shorter."""
 _PLACE = re.compile(r"(\d{1,15})~(.*)", re.DOTALL)
 _YEARS = range(1900, 9999)
 """Years whose instants every time zone has a date for."""
@@ -189,11 +190,16 @@ def written(where: Place) -> str:
 
 
 def _search(text: str) -> Search:
-    number = None
-    if _NUMBER.fullmatch(text) and sum(c.isdigit() for c in text) >= _SHORTEST_NUMBER:
-        number = number_key(text)
+    number = number_key(text) if _is_number(text) else None
     words = tuple(text.split()) if any(c.isalnum() for c in text) else ()
     return Search(text=text, number=number, words=words)
+
+
+def _is_number(text: str) -> bool:
+    if text.isascii() and text.isdigit():
+        return True
+    digits = sum(c.isdigit() for c in text.partition(";")[0])
+    return _NUMBER.fullmatch(text) is not None and digits >= _SHORTEST_NUMBER
 
 
 def _one_of(name: str, value: str, allowed: Iterable[Any]) -> Any:

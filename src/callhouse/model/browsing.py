@@ -20,7 +20,7 @@ UNANSWERED_CAUSES = (0, 1000, 3000, 3020, 3110, 6010, 9000)
 
 class Search(msgspec.Struct, frozen=True, kw_only=True):
     """What a call must have one of: *text* as the name of its session, its uuid or its SIP Call-ID; *number*, as
-    number_key writes it, on either side; all *words* in its log.
+    number_key writes it, on either side, or where the text is none, the text as it stands; all *words* in its log.
     """
 
     text: str

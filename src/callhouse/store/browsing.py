@@ -13,8 +13,9 @@ from typing import Any
 
 import msgspec
 
-from callhouse.model.browsing import CallFilter, Count, ListedCall, Listing, Place, WholeCall
+from callhouse.model.browsing import CallFilter, Count, ListedCall, Listing, Place, Search, WholeCall
 from callhouse.model.instant import DAY, MAX_SECONDS, SECOND
+from callhouse.model.number import number_key
 from callhouse.model.step import encode_step
 from callhouse.store import call_rows, counting, kinds
 from callhouse.store.by_end import IS_LONG, LONG
@@ -61,6 +62,8 @@ _OLDER = "(started, session_id) < (:place_start, :place_session_id)"
 _NEWER = "(started, session_id) > (:place_start, :place_session_id)"
 _TEXT = ("session_id = :text", "call_uuid = :text", "sip_call_id = :text")
 _NUMBER = ("dest_key = :number", "src_key = :number")
+# What is no number has a key too, by which it is looked up.
+_SIDE = ("dest_key = :number AND dest = :text", "src_key = :number AND src = :text")
 _OF_NUMBER = ("dest_key = :of_number", "src_key = :of_number")
 # A plus keeps the window from being what an index is used for.
 _UNDER_WAY = (
@@ -239,13 +242,18 @@ def _walks(asked: CallFilter) -> Iterator[tuple[str, Sequence[str]]]:
             yield narrow, ()
         yield f"{INCOMPLETE} AND {_WINDOW}", ()
         return
-    meant = (*_TEXT, *(_NUMBER if search.number is not None else ()))
+    meant = _meant(search)
     for condition in meant:
         yield f"{condition} AND {COMPLETE} AND {_WINDOW}", ()
     yield f"{INCOMPLETE} AND {_WINDOW} AND ({' OR '.join(meant)})", ()
     if search.words:
         words = (account_word(asked.account_id), *search.words)
         yield f"+id IN ({{matches}}) AND {COMPLETE} AND {_WINDOW} AND ended >= :details_since", words
+
+
+def _meant(search: Search) -> Sequence[str]:
+    """What the text of a search may stand for, beside words."""
+    return (*_TEXT, *(_SIDE if search.number is None else _NUMBER))
 
 
 def _narrowed(asked: CallFilter) -> Sequence[str]:
@@ -281,10 +289,8 @@ def _found(
 def _not_begun(asked: CallFilter, limit: int, reader: Reader, *, of: str = _OF) -> list[Row]:
     """Calls of which only is known that they are to be."""
     more, given = _conditions(asked)
-    search = asked.search
-    if search is not None:
-        meant = (*_TEXT, *(_NUMBER if search.number is not None else ()))
-        more += f" AND ({' OR '.join(meant)})"
+    if asked.search is not None:
+        more += f" AND ({' OR '.join(_meant(asked.search))})"
     sql = f"{of} AND {INCOMPLETE} AND started IS NULL{more} ORDER BY id DESC LIMIT :limit"
     return reader.rows(sql, {**_bounds(asked), **given, "limit": limit})
 
@@ -321,7 +327,9 @@ def _bounds(asked: CallFilter) -> dict[str, Any]:
         "errors_since": asked.errors_since,
     }
     if asked.search is not None:
-        bounds |= {"text": asked.search.text, "number": asked.search.number, "details_since": asked.details_since}
+        text, number = asked.search.text, asked.search.number
+        number = number_key(text) if number is None else number
+        bounds |= {"text": text, "number": number, "details_since": asked.details_since}
     return bounds
 
 
