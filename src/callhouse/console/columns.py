@@ -1,5 +1,6 @@
 """The columns of an export."""
 
+import re
 from collections.abc import Callable
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any, Literal
@@ -17,7 +18,9 @@ MONEY_PLACES = 10
 _UNIT = Decimal(1).scaleb(-MONEY_PLACES)
 
 _FORMULA = ("=", "@", "+", "-", "\t", "\r")
-_HARMLESS = frozenset("0123456789+-.,()/ ")
+_NUMBER = re.compile(r"[+-]\d+(?:\.\d+)?")
+_WRITTEN_NUMBER = re.compile(r"[\d+\-.,()/ ]*[\d)] +[\d(][\d+\-.,()/ ]*")
+"""A number of a person: in a formula a sign would stand where this has a blank."""
 
 
 class Column(msgspec.Struct, frozen=True):
@@ -102,6 +105,6 @@ def _cell(kind: Kind, value: Any) -> str:
 
 def _unspoilt(text: str) -> str:
     """*text* such that no spreadsheet takes it for a formula; a number stays as it is, its + included."""
-    if text.startswith(_FORMULA) and not _HARMLESS.issuperset(text):
-        return f"'{text}"
-    return text
+    if not text.startswith(_FORMULA) or _NUMBER.fullmatch(text) or _WRITTEN_NUMBER.fullmatch(text):
+        return text
+    return f"'{text}"
