@@ -1,14 +1,17 @@
 """Which period a dashboard shows, and which one stands beside it."""
 
+import re
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
 import pytest
 
 from callhouse.console.comparison import change
+from callhouse.console.panels import Known, Links, tiles
 from callhouse.console.periods import parse
 from callhouse.errors import BadParameter
-from callhouse.model.instant import DAY, HOUR, SECOND
+from callhouse.model.figures import Figures
+from callhouse.model.instant import DAY, HOUR, MINUTE, SECOND
 
 BERLIN = ZoneInfo("Europe/Berlin")
 
@@ -65,6 +68,29 @@ def test_a_leap_year_is_a_year_and_a_day_more_is_not():
 def test_a_change_is_told_in_all_and_in_percent_where_there_was_something(value, before, text, trend):
     found = change(value, before)
     assert (found.text, found.trend) == (text, trend)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "before"),
+    [
+        ("Average call duration", {"talk": 79_900, "answered": 2}, {"talk": 92_000, "answered": 2}),
+        ("Answer-seizure ratio", {"answered": 12_344}, {"answered": 10_256}),
+        ("Minutes", {"talk": 30.6 * MINUTE}, {"talk": 20.4 * MINUTE}),
+        ("Minutes", {"talk": 9.16 * MINUTE}, {"talk": 4.04 * MINUTE}),
+    ],
+)
+def test_a_difference_is_that_of_the_two_figures_as_they_are_shown(name, value, before):
+    zeros = dict.fromkeys(Figures.__struct_fields__, 0)
+    known = Known(calls=0, errors=0, logs=0, oldest=0, compares=True, compares_errors=True, compares_steps=True)
+    counted = {"calls": 100_000, "answered": 100_000, "talk": 0}
+    figures = [Figures(**{**zeros, **counted, **each}) for each in (value, before)]
+    [tile] = [each for each in tiles(*figures, Links(0, 1), Links(0, 1), known, 0) if each.name == name]
+
+    def number(text):
+        parts = [float(part) for part in re.findall(r"[\d.]+", text.partition("(")[0])]
+        return parts[0] * 60 + parts[1] if ":" in text else parts[0]
+
+    assert number(tile.change.text) == pytest.approx(abs(number(tile.value) - number(tile.change.before)))
 
 
 def test_there_is_no_change_of_what_is_not_known():

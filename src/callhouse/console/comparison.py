@@ -22,14 +22,21 @@ def whole(value: float) -> str:
 
 
 def change(
-    value: float | None, before: float | None, *, written: Callable[[float], str] = whole, is_ratio: bool = False
+    value: float | None,
+    before: float | None,
+    *,
+    written: Callable[[float], str] = whole,
+    shown: Callable[[float], float] = float,
+    is_ratio: bool = False,
 ) -> Change | None:
     """By how much *value* is more or less than *before*; None where one of them is not known.
 
-    Of nothing there is no percentage, nor of what is a ratio itself.
+    The difference is that of what is *shown* of the two when they are *written*. Of nothing there is no percentage, nor
+    of what is a ratio itself.
     """
     if value is None or before is None:
         return None
+    value, before = shown(value), shown(before)
     difference = _points if is_ratio else written
     size = difference(abs(value - before))
     trend: Trend = "same" if size == difference(0) else "up" if value > before else "down"

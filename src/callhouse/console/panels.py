@@ -17,7 +17,7 @@ from callhouse.model import hangup
 from callhouse.model.account import Retention
 from callhouse.model.browsing import COMPLETE
 from callhouse.model.figures import Figures, StepShare
-from callhouse.model.instant import DAY, HOUR, MINUTE
+from callhouse.model.instant import DAY, HOUR, MINUTE, SECOND
 from callhouse.model.week import WEEKDAYS, local_time
 
 HEAT_LEVELS = 8
@@ -146,16 +146,27 @@ def tiles(figures: Figures, before: Figures, links: Links, links_before: Links, 
             about="The part of the calls that were answered",
             value="" if ratio is None else percent(ratio),
             link=answered,
-            change=change(ratio, past.answer_seizure_ratio if past else None, written=percent, is_ratio=True),
+            change=change(
+                ratio,
+                past.answer_seizure_ratio if past else None,
+                written=percent,
+                shown=lambda part: round(part, 3),
+                is_ratio=True,
+            ),
             before_link=answered_before,
             wanted="up",
         ),
         Tile(
             name="Average call duration",
             about="Of the answered calls, from answer to end",
-            value="" if average is None else words.length(round(average)),
+            value="" if average is None else _length(average),
             link=answered,
-            change=change(average, past.average_duration if past else None, written=lambda ms: words.length(round(ms))),
+            change=change(
+                average,
+                past.average_duration if past else None,
+                written=_length,
+                shown=_to_seconds,
+            ),
             before_link=answered_before,
         ),
         Tile(
@@ -163,7 +174,7 @@ def tiles(figures: Figures, before: Figures, links: Links, links_before: Links, 
             about="Talked, of all answered calls",
             value=minutes(figures.talk),
             link=answered,
-            change=change(figures.talk, past.talk if past else None, written=minutes),
+            change=change(figures.talk, past.talk if past else None, written=minutes, shown=_to_minutes),
             before_link=answered_before,
         ),
         Tile(
@@ -188,12 +199,26 @@ def tiles(figures: Figures, before: Figures, links: Links, links_before: Links, 
     ]
 
 
+def _length(milliseconds: float) -> str:
+    return words.length(round(milliseconds))
+
+
+def _to_seconds(milliseconds: float) -> float:
+    """The part that _length writes."""
+    return round(milliseconds) // SECOND * SECOND
+
+
 def _errors(errors: int) -> str:
     return f"{errors:,} error{'' if errors == 1 else 's'} logged" if errors else ""
 
 
 def minutes(talk: float) -> str:
     return f"{talk / MINUTE:,.0f}" if talk >= 10 * MINUTE or not talk else f"{talk / MINUTE:.1f}"
+
+
+def _to_minutes(talk: float) -> float:
+    """The part of *talk* that minutes writes."""
+    return round(talk / MINUTE, 0 if talk >= 10 * MINUTE else 1) * MINUTE
 
 
 def course(
