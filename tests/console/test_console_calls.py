@@ -331,7 +331,7 @@ def test_what_lies_ahead_is_said_to(server):
 
 
 def test_a_call_is_told_in_words_with_its_deltas_its_legs_and_its_log(visitor):
-    page = html.unescape(visitor.get("/call/ivr%2F1%3Ba%20b").text)
+    page = re.sub("</?bdi>", "", html.unescape(visitor.get("/call/ivr%2F1%3Ba%20b").text))
     for said in (
         "rang 4 s", "talked 56 s", "1 min", "The caller hung up.", "The call ended in the normal way.", "Q.850 16",
         "4000", "Normal Hangup", "2125550199 → 3001", "Welcome to Harbor Lane", "0:09.500",
@@ -342,9 +342,57 @@ def test_a_call_is_told_in_words_with_its_deltas_its_legs_and_its_log(visitor):
     assert steps == [("prompt", "Welcome to Harbor Lane"), ("input", "2"), ("error", "HTTP 503 from the warehouse")]
     assert page.count('class="lane"') == 1
     assert page.count('class="lane own"') == 1
-    leg = html.unescape(visitor.get("/call/agent").text)
+    leg = re.sub("</?bdi>", "", html.unescape(visitor.get("/call/agent").text))
     assert "parent" in leg
     assert "+1 (212) 555-0199 → 8005550100" in leg
+
+
+def test_a_text_that_turns_its_own_direction_round_turns_nothing_else_round(server):
+    login = server.account("direction@console.example")
+    turned = "\u202e999"
+    times = {"start": NOW - 60, "end": NOW - 1, "src": turned, "dest": "1"}
+    send(server, login, [{"session_id": "main", "call_uuid": "m", "hangup_source": turned, **times}])
+    send(server, login, [{**times, "session_id": "leg", "parent_call_uuid": "m", "dest": turned}])
+    with Visitor(server) as visitor:
+        visitor.sign_in(*login.fuse)
+        for name, related in (("main", f"<bdi>{turned}</bdi> → <bdi>{turned}</bdi>"),
+                              ("leg", f"<bdi>{turned}</bdi> → <bdi>1</bdi>")):  # fmt: skip
+            page = visitor.get(f"/call/{name}").text
+            assert f">{related}</a>" in page
+            assert f"<bdi>{turned}</bdi>" in page.partition('class="timeline"')[2].partition("</section>")[0]
+        assert f"<bdi>Ended by {turned}</bdi>." in visitor.get("/call/main").text
+
+
+def test_a_very_long_side_is_short_in_the_heading_and_whole_below(server):
+    login = server.account("long@console.example")
+    send(server, login, [{"session_id": "long", "start": NOW - 60, "end": NOW, "src": "9" * 3000, "dest": "x" * 3000}])
+    with Visitor(server) as visitor:
+        visitor.sign_in(*login.fuse)
+        page = visitor.get("/call/long").text
+        heading = page.partition("<h1>")[2].partition("</h1>")[0]
+        assert "9" * 99 + "…" in heading
+        assert len(heading) < 600
+        for side in ("9" * 3000, "x" * 3000):
+            assert f"<code>{side}</code>" in page
+
+
+def test_an_answer_and_an_end_on_another_day_have_their_date(server):
+    login = server.account("days@console.example", "--timezone", "UTC")
+    start = 1_770_000_000  # 2026-02-02, 02:40
+    times = {"start": start, "answer": start + 5, "end": start + 300 * 86_400}
+    send(server, login, [{"session_id": "long", **times}, {"session_id": "short", **times, "end": start + 60}])
+    with Visitor(server) as visitor:
+        visitor.sign_in(*login.fuse)
+        assert "Sun 29 Nov 2026, 02:40:00.000" in visitor.get("/call/long").text
+        assert visitor.get("/call/short").text.count("2 Feb 2026, ") == 1
+
+
+def test_a_form_of_the_header_leads_back_to_the_same_filter_without_scripts_too(visitor):
+    for path in ("/calls?q=2125550199&status=busy", "/call/ivr%2F1%3Ba%20b?class=error"):
+        page = html.unescape(visitor.get(path).text)
+        [target] = re.findall(r'name="next" value="([^"]+)" data-here', page)
+        sent = visitor.send("/timezone", page="/calls", timezone="UTC", next=target)
+        assert sent.headers["location"] == f"/console{path}"
 
 
 def test_the_record_is_shown_as_each_api_shows_it_with_a_command_that_works(server, login, visitor):
@@ -475,13 +523,16 @@ def test_an_export_holds_every_call_of_the_filter_and_what_was_sent_of_it(visito
 
 def test_a_csv_is_no_formula_to_a_spreadsheet(server):
     login = server.account("formula@console.example")
-    hostile = ["=1+1", "@SUM(A1)", "+cmd|' /C calc'!A0", "-2+3+cmd", "\t=1", "\r=1"]
+    hostile = ["=1+1", "@SUM(A1)", "+cmd|' /C calc'!A0", "-2+3+cmd", "\t=1", "\r=1", "+49-30-1", "-2+3",
+               "+1-212-555-0199", "+49/30", "+(5)", "- 5 + 3", "+1,5"]  # fmt: skip
+    harmless = ["+49 (30) 12/34-5", "+1 212 555-0199", "+12125550199", "-5", "+1.5", "*98#", "2-1"]
     calls = [{"session_id": f"s{n}", "start": NOW - n, "end": NOW, "src": text} for n, text in enumerate(hostile)]
-    send(server, login, [*calls, {"session_id": "n", "start": NOW - 99, "end": NOW, "src": "+49 (30) 12/34-5"}])
+    calls += [{"session_id": f"n{n}", "start": NOW - 99 - n, "src": text} for n, text in enumerate(harmless)]
+    send(server, login, calls)
     with Visitor(server) as visitor:
         visitor.sign_in(*login.fuse)
         rows = FORMATS["csv"](visitor.get("/export/csv").content)
-    assert [row["src"] for row in rows] == [*(f"'{text}" for text in hostile), "+49 (30) 12/34-5"]
+    assert [row["src"] for row in rows] == [*(f"'{text}" for text in hostile), *harmless]
 
 
 def test_what_is_exported_as_ndjson_can_be_sent_to_another_account_as_it_is(server, visitor):

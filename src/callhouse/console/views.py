@@ -18,6 +18,9 @@ from callhouse.model.instant import SECOND, time_zone
 
 HTML = "text/html"
 
+LONGEST_NAME = 100
+"""Characters of a side of a call that a heading or a link has."""
+
 STATIC = {file.name: file.read_bytes() for file in (files("callhouse") / "console" / "static").iterdir()}
 """The scripts and the style sheet, by name; all of it is installed here."""
 
@@ -108,8 +111,14 @@ def side(number: str | None) -> str:
     return number if number and number.strip() else "unknown"
 
 
+def short(text: str) -> str:
+    """The beginning of a text that would fill a heading."""
+    return text if len(text) <= LONGEST_NAME else text[: LONGEST_NAME - 1] + "…"
+
+
 _templates.filters.update(
     side=side,
+    short=short,
     path_of=lambda session_id, page: path_of(page, session_id),
     utc=utc,
     utc_day=utc_day,
@@ -118,11 +127,18 @@ _templates.filters.update(
 )
 
 
+def address(request: Request[Any, Any, Any]) -> str:
+    """What was asked for, as it was sent."""
+    path = request.scope["raw_path"].partition(b"?")[0].decode("latin-1")
+    query = request.scope["query_string"].decode("latin-1")
+    return f"{path}?{query}" if query else path
+
+
 def page(
     request: Request[Any, Any, Any], template: str, visitor: Visitor, *, status: int = 200, **values: Any
 ) -> Response[Any]:
     """An answer that shows *template*; a browser that has no cookie yet gets one, so that its forms can be trusted."""
-    values.setdefault("path", request.scope["path"])
+    values.setdefault("path", address(request))
     values.setdefault("knows_operators", access(request).knows_operators)
     body = render(template, visitor, **values).encode()
     answer = Response(body, status_code=status, headers=HEADERS, media_type=HTML)
