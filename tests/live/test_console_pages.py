@@ -32,6 +32,7 @@ NODE = Path(__file__).parent / "console_node"
 KAMAILIO = Path(__file__).parents[1] / "sources/samples/kamailio"
 IMAGES = os.environ.get("CALLHOUSE_TEST_IMAGES")
 NOW = int(time.time())
+LONG_EMAIL = f"{'mailbox-' * 8}x@{'a-long-label.' * 10}example"
 DESKTOP, PHONE = {"width": 1280, "height": 800}, {"width": 390, "height": 780}
 SCRIPT = "<script>document.title='run'</script><img src=x onerror=\"document.title='run'\">"
 ODD = "\u202e gnp.exe \u2066 日本 \U0001f4de عربى é\u0301 " + "long" * 40
@@ -74,7 +75,12 @@ def logins(server):
     asyncio.run(add_mirrors(server.data, ours.id))
     odd = server.account("odd@console.example")
     send(server, odd, list(odd_calls()))
-    return {"ours": ours, "odd": odd, "none": server.account("none@console.example")}
+    long = server.account(LONG_EMAIL)
+    before = {"session_id": "the day before", "start": NOW - 100_000, "answer": NOW - 100_000, "end": NOW - 99_993}
+    oldest = {"session_id": "oldest", "start": NOW - 200_000, "end": NOW - 199_990, "duration": 0}
+    send(server, long, [{"session_id": "endless", "start": NOW - 60, "answer": NOW - 50, "end": 99_999_999_999}])
+    send(server, long, [before, oldest])
+    return {"ours": ours, "odd": odd, "none": server.account("none@console.example"), "long": long}
 
 
 async def add_mirrors(data, account_id):
@@ -339,6 +345,41 @@ def wait_for_updates(shown):
     for _ in range(2):
         before = shown.inner_text()
         expect(shown).not_to_have_text(before, use_inner_text=True)
+
+
+@pytest.mark.parametrize("width", [320, 390, 761, 768, 820, 900, 1024, 1181])
+def test_an_operator_sees_and_switches_the_account_in_a_window_of_any_width(visit, width):
+    page = visit(None, viewport={"width": width, "height": 800})
+    sign_in_as_operator(page)
+    for path in ("/console/calls", "/console/accounts", "/console/account"):
+        page.goto(path)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
+        assert page.locator(".account").evaluate("account => account.scrollWidth <= account.clientWidth"), path
+    page.goto("/console/accounts")
+    page.get_by_role("row", name=LONG_EMAIL).get_by_role("button").click()
+    expect(page.locator(".account")).to_contain_text(LONG_EMAIL)
+    page.goto("/console/account")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_a_call_without_an_end_in_sight_leaves_the_figures_in_their_tiles(visit):
+    page = visit("long", viewport=PHONE)
+    page.goto("/console/dashboard?last=24h")
+    expect(page.locator(".tiles")).to_contain_text("0:07 before")
+    wide = "tiles => tiles.filter(tile => tile.scrollWidth > tile.clientWidth).length"
+    assert page.locator(".tiles .card").evaluate_all(wide) == 0
+
+
+def test_the_focus_stays_at_a_menu_that_is_closed_by_keyboard(visit):
+    page = visit("ours")
+    summary = page.locator(".menu summary")
+    summary.focus()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="CSV")).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(page.locator(".menu")).not_to_have_attribute("open", "")
+    expect(summary).to_be_focused()
 
 
 def test_the_day_of_another_year_leaves_room_for_the_direction(visit, server, logins):
@@ -608,6 +649,13 @@ def test_without_scripts_a_call_is_found_and_read_too(visit):
     expect(rows(page)).to_have_count(2)
     expect(page.get_by_text("Counting…")).to_be_hidden()
     expect(page.get_by_role("switch", name="Live")).to_be_hidden()
+    for path in ("/console/account", f"/console/call/{quote(COMPLAINT['session_id'], safe='')}"):
+        page.goto(path)
+        assert page.locator("[data-copy], [data-copy-events]").count()
+        for button in page.locator("[data-copy], [data-copy-events]").all():
+            expect(button).to_be_hidden()
+    page.go_back()
+    page.go_back()
     page.get_by_role("link", name="Count them").click()
     expect(page.locator(".count")).to_have_text("2 calls")
     rows(page).nth(1).get_by_role("link").click()

@@ -55,7 +55,12 @@
 
   // Keys: / to search, j and k from call to call.
   document.addEventListener("keydown", (event) => {
-    if (event.key === "Escape") document.querySelector(".menu[open]")?.removeAttribute("open");
+    const menu = event.key === "Escape" && document.querySelector(".menu[open]");
+    if (menu) {
+      // What had the focus in the menu is hidden with it.
+      if (menu.contains(document.activeElement)) menu.querySelector("summary").focus();
+      menu.open = false;
+    }
     if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, textarea")) return;
     if (event.key === "/") {
       const search = document.querySelector("[data-search], .filter-events [type=search]");
