@@ -19,8 +19,9 @@ _UNIT = Decimal(1).scaleb(-MONEY_PLACES)
 
 _FORMULA = ("=", "@", "+", "-", "\t", "\r")
 _NUMBER = re.compile(r"[+-]\d+(?:\.\d+)?")
-_WRITTEN_NUMBER = re.compile(r"[\d+\-.,()/ ]*[\d)] +[\d(][\d+\-.,()/ ]*")
-"""A number of a person: in a formula a sign would stand where this has a blank."""
+_OF_NUMBERS = frozenset("0123456789+-.,()/ ")
+_BLANK = re.compile(r"[\d)] +[\d(]")
+"""What a number of a person may have, and no formula of numbers: a sign would stand there."""
 
 
 class Column(msgspec.Struct, frozen=True):
@@ -105,6 +106,6 @@ def _cell(kind: Kind, value: Any) -> str:
 
 def _unspoilt(text: str) -> str:
     """*text* such that no spreadsheet takes it for a formula; a number stays as it is, its + included."""
-    if not text.startswith(_FORMULA) or _NUMBER.fullmatch(text) or _WRITTEN_NUMBER.fullmatch(text):
+    if not text.startswith(_FORMULA) or _NUMBER.fullmatch(text):
         return text
-    return f"'{text}"
+    return text if _BLANK.search(text) and _OF_NUMBERS.issuperset(text) else f"'{text}"
