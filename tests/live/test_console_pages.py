@@ -8,7 +8,6 @@ import csv
 import os
 import random
 import shutil
-import subprocess
 import time
 from pathlib import Path
 from urllib.parse import quote, urlsplit
@@ -24,6 +23,7 @@ from callhouse.store import open_store
 from callhouse.store.mirrors import UNKNOWN
 from callhouse.wire import Window
 from conftest import KEEP_ALL
+from live.npm import packages
 from live.test_docs_page import CHROMIUM
 from mirror.followed import followed
 from serving import Server, send
@@ -40,14 +40,7 @@ ODD = "\u202e gnp.exe \u2066 日本 \U0001f4de عربى é\u0301 " + "long" * 40
 
 @pytest.fixture(scope="module")
 def package():
-    """The packages of npm that the lock file pins, kept in the checkout; without npm these tests fail, not skip."""
-    if shutil.which("npm") is None:
-        pytest.fail("npm is missing: `make test` installs it, or `apt-get install npm`")
-    installed = NODE / "node_modules/.package-lock.json"
-    if not installed.exists() or installed.stat().st_mtime < (NODE / "package-lock.json").stat().st_mtime:
-        subprocess.run(["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"], cwd=NODE, check=True, timeout=600)
-        installed.touch()
-    return NODE / "node_modules"
+    return packages(NODE)
 
 
 @pytest.fixture(scope="module")
@@ -734,11 +727,7 @@ def barriers(page, package):
 
 def picture(page, name, viewport, color_scheme):
     """Draw the page for the documentation, when that is asked for."""
-    drawn = {"calls": 3, "call": 3, "dashboard": 3, "ingest": 1, "account": 1, "sign-in": 1}.get(name, 0)
-    if (
-        IMAGES is None
-        or (viewport, color_scheme) not in [(DESKTOP, "light"), (DESKTOP, "dark"), (PHONE, "light")][:drawn]
-    ):
+    if IMAGES is None or name not in {"calls", "call", "dashboard", "ingest", "account", "sign-in"}:
         return
     size = "phone" if viewport is PHONE else "desktop"
     page.screenshot(

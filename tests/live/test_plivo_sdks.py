@@ -1,7 +1,6 @@
 """Plivo's own SDKs, unmodified, work against this server: the plivo packages of PyPI and of npm."""
 
 import json
-import shutil
 import subprocess
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -13,6 +12,7 @@ import pytest
 from plivo import exceptions
 from plivo.rest import client as plivo_client
 
+from live.npm import packages
 from serving import Server, send, wait_until
 
 NODE = Path(__file__).parent / "plivo_node"
@@ -250,13 +250,7 @@ def test_python_survives_a_500_of_a_store_that_fails(monkeypatch, own_server):
 
 @pytest.fixture(scope="session")
 def package():
-    """The package of npm that the lock file pins, kept in the checkout; without Node these tests fail, not skip."""
-    if shutil.which("node") is None or shutil.which("npm") is None:
-        pytest.fail("node or npm is missing: `make test` installs them, or `apt-get install nodejs npm`")
-    installed = NODE / "node_modules/.package-lock.json"
-    if not installed.exists() or installed.stat().st_mtime < (NODE / "package-lock.json").stat().st_mtime:
-        subprocess.run(["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"], cwd=NODE, check=True, timeout=600)
-        installed.touch()
+    return packages(NODE)
 
 
 @pytest.fixture
