@@ -79,7 +79,9 @@ def _until_interrupted() -> Iterator[None]:
 
 
 def _interrupt(_signal: int, _frame: Any) -> None:
-    raise KeyboardInterrupt
+    # As Ctrl-C does, which cancels what a loop is at. An exception that is raised wherever that is may leave a thread
+    # that was just being started without anybody to end it.
+    signal.raise_signal(signal.SIGINT)
 
 
 @contextmanager
