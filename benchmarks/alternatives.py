@@ -31,7 +31,7 @@ from reads import out
 from rich.table import Table
 from stand import KEEP_ALL, reader_of
 
-from callhouse.app import now
+from callhouse.clock import now
 from callhouse.model.instant import DAY, SECOND
 from callhouse.model.query import CallQuery
 from callhouse.store import filtered, open_store

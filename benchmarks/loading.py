@@ -11,7 +11,7 @@ import apsw
 import psycopg
 
 from callhouse import simulation
-from callhouse.app import now
+from callhouse.clock import now
 from callhouse.model import log as log_document
 from callhouse.model.account import Account, Retention
 from callhouse.model.instant import DAY

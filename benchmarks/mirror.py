@@ -31,7 +31,7 @@ from yarl import URL
 HERE = Path(__file__).parent
 sys.path.append(str(HERE.parent / "tests"))
 
-from callhouse.app import now  # noqa: E402
+from callhouse.clock import now  # noqa: E402
 from callhouse.ingest.limits import IngestLimits  # noqa: E402
 from callhouse.mirror.runner import UNDER_WAY  # noqa: E402
 from callhouse.mirror.service import Service, upstreams  # noqa: E402

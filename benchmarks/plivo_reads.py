@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 from reads import Benchmark, Case, main
 from stand import Stand
 
-from callhouse.app import now
+from callhouse.clock import now
 from callhouse.model.instant import DAY, SECOND
 from callhouse.store import by_end
 from callhouse.store.calls import _columns

@@ -26,7 +26,7 @@ from rich.console import Console
 from rich.table import Table
 
 from callhouse import simulation
-from callhouse.app import now
+from callhouse.clock import now
 from callhouse.ingest.importer import BATCH_RECORDS, splitter_of
 from callhouse.ingest.readers import Reader, readers
 from callhouse.model.account import Retention

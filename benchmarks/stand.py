@@ -22,7 +22,7 @@ import msgspec
 HERE = Path(__file__).parent
 sys.path.append(str(HERE.parent / "tests"))
 
-from callhouse.app import now  # noqa: E402
+from callhouse.clock import now  # noqa: E402
 from callhouse.model.account import Retention  # noqa: E402
 from callhouse.store import open_store  # noqa: E402
 from callhouse.store.sqlite import _PRAGMAS, FILE_NAME, READER_CACHE_KIB, SQLiteTransaction  # noqa: E402

@@ -14,7 +14,7 @@ from pathlib import Path
 import apsw
 import httpx
 
-from callhouse.app import now
+from callhouse.clock import now
 from callhouse.model.account import Retention
 from callhouse.store import open_store
 from callhouse.store.sqlite import FILE_NAME

@@ -6,8 +6,8 @@ import base64
 import pytest
 from litestar import Request
 
-from callhouse.app import now
 from callhouse.auth import FREE_FAILURES, KNOWN_SECONDS, SECONDS_A_FAILURE, Authenticator, Throttle, parse_basic
+from callhouse.clock import now
 from callhouse.errors import NotAuthenticated, RequestError, TooManyFailures
 from callhouse.model.account import Retention
 from callhouse.store import open_store

@@ -20,10 +20,10 @@ import typer.main
 from typer.testing import CliRunner
 
 from callhouse import __version__, simulation
-from callhouse.app import now
 from callhouse.cli import app
 from callhouse.cli.quarantine import SHOWN
 from callhouse.cli.serve import _reserved
+from callhouse.clock import now
 from callhouse.errors import CallhouseError
 from callhouse.model.account import Retention
 from callhouse.model.record import Part, Record

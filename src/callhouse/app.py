@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,16 +13,19 @@ from litestar import Litestar, Request, Response, Router, route
 from litestar.exceptions import HTTPException, MethodNotAllowedException
 from litestar.openapi import ResponseSpec
 
-from callhouse import __version__, console, documentation, sources, wire
+from callhouse import __version__, documentation, sources, wire
 from callhouse.auth import Authenticator
+from callhouse.clock import now
+from callhouse.console import access, errors, site
 from callhouse.discovery import discover
 from callhouse.documentation import OPERATION
 from callhouse.errors import Busy, RequestError, StoreDamaged, StoreUnavailable
 from callhouse.ingest import routes as ingest_routes
 from callhouse.ingest.pump import Pump
 from callhouse.ingest.readers import readers
-from callhouse.mirror.service import Service, upstreams
+from callhouse.mirror.service import Service
 from callhouse.mirror.status import measure, status_of
+from callhouse.mirror.upstreams import upstreams
 from callhouse.model.account import Account
 from callhouse.observability import (
     EXPIRED_ROWS,
@@ -53,11 +55,6 @@ PROBE_SECONDS = 2.0
 """How long the store may take to prove that it is writable."""
 
 
-def now() -> int:
-    """The clock of a running server: milliseconds since 1970."""
-    return time.time_ns() // 1_000_000
-
-
 NO_VARIABLES: Mapping[str, str] = {}
 
 
@@ -81,7 +78,7 @@ def create_app(
     wires = discover(wire, Wire)
     followed = upstreams()
     admin_token = settings.console.admin_token()
-    renderers = [*((f"{api.path}/", api.render_error) for api in wires), (console.PATH, console.render_error)]
+    renderers = [*((f"{api.path}/", api.render_error) for api in wires), (access.PATH, errors.render_error)]
     silences = [
         silence
         for source in discover(sources, Source)
@@ -101,7 +98,7 @@ def create_app(
         app.state.store = store
         app.state.authenticator = Authenticator(store)
         app.state.pump = Pump(store, settings.ingest)
-        console.start(
+        site.start(
             app,
             store,
             app.state.authenticator,
@@ -157,7 +154,7 @@ def create_app(
     app = Litestar(
         route_handlers=[
             *(Router(api.path, route_handlers=api.handlers) for api in wires),
-            Router(console.PATH, route_handlers=console.HANDLERS),
+            Router(access.PATH, route_handlers=site.HANDLERS),
             Router(ingest_routes.PATH, route_handlers=ingest_routes.routes(settings.sources)),
             healthz,
             readyz,

@@ -1,4 +1,7 @@
-"""Finds wire APIs and sources by convention: each is a module or folder that exposes a ``plugin``."""
+"""Finds wire APIs and sources by convention: each is a module or folder that exposes a ``plugin``.
+
+That of a folder may stand in a module of that name, whose imports the others of the folder are then spared.
+"""
 
 from importlib import import_module
 from pkgutil import iter_modules
@@ -15,7 +18,9 @@ def discover(package: ModuleType, kind: type[T]) -> list[T]:
     """
     plugins = []
     for name in sorted(m.name for m in iter_modules(package.__path__)):
-        plugin = import_module(f"{package.__name__}.{name}").plugin
+        module = import_module(f"{package.__name__}.{name}")
+        found = getattr(module, "plugin", None) or import_module(f"{module.__name__}.plugin")
+        plugin = found.plugin if isinstance(found, ModuleType) else found
         if not isinstance(plugin, kind):
             raise TypeError(f"{package.__name__}.{name}.plugin is no {kind.__name__}")
         plugins.append(plugin)

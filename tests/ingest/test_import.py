@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from callhouse import __version__
-from callhouse.app import now
+from callhouse.clock import now
 from callhouse.errors import StoreUnavailable
 from callhouse.ingest import importer as importing
 from callhouse.ingest.body import JsonSplitter

@@ -8,7 +8,8 @@ from aiohttp import web
 
 from callhouse.app import create_app
 from callhouse.ingest.limits import IngestLimits
-from callhouse.mirror.service import Service, upstreams
+from callhouse.mirror.service import Service
+from callhouse.mirror.upstreams import upstreams
 from callhouse.model.account import Retention
 from callhouse.settings import MirrorSettings, RetentionSettings, Settings, StoreSettings
 from callhouse.store import open_store

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callhouse.mirror.place import Place, parsed, written
-from callhouse.mirror.service import upstreams
+from callhouse.mirror.upstreams import upstreams
 from callhouse.mirror.work import Work, floor
 from callhouse.wire import Window
 

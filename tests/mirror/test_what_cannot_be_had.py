@@ -13,7 +13,7 @@ from callhouse.errors import VendorRefusal, VendorUnavailable
 from callhouse.mirror import runner as runners
 from callhouse.mirror import service as services
 from callhouse.mirror import vendor as vendors
-from callhouse.mirror.service import upstreams
+from callhouse.mirror.upstreams import upstreams
 from callhouse.model import halves
 from mirror.stand import standing
 from mirror.test_fuse import LISTED

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from callhouse.mirror.place import Place
-from callhouse.mirror.service import upstreams
+from callhouse.mirror.upstreams import upstreams
 from callhouse.mirror.work import EVERYTHING, MARGIN, Work
 from callhouse.wire import Window
 

@@ -20,7 +20,7 @@ from rich.progress import BarColumn, TaskProgressColumn, TextColumn
 from rich.progress import Progress as ProgressBar
 from rich.table import Column, Table
 
-from callhouse.app import now
+from callhouse.clock import now
 from callhouse.errors import CallhouseError, NoStore
 from callhouse.model.account import Account
 from callhouse.settings import InForce, Settings, load

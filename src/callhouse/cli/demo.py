@@ -23,9 +23,9 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress
 
 from callhouse import simulation
-from callhouse.app import now
 from callhouse.cli.context import Config, Set, err, opened, run, settings
 from callhouse.cli.generate import fill
+from callhouse.clock import now
 from callhouse.errors import CallhouseError
 from callhouse.model.account import Account
 from callhouse.model.instant import DAY, HOUR, SECOND

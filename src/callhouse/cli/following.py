@@ -11,15 +11,16 @@ from typing import Any
 import msgspec
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn
 
-from callhouse.app import now
 from callhouse.cli.context import counted, err, opened, out, plain, warn_of_inactive
 from callhouse.cli.listed_mirror import day_of, length_in_words
+from callhouse.clock import now
 from callhouse.errors import CallhouseError, MirrorError
 from callhouse.mirror import place as places
 from callhouse.mirror.check import Day, compare
 from callhouse.mirror.runner import Runner
-from callhouse.mirror.service import Service, upstreams
+from callhouse.mirror.service import Service
 from callhouse.mirror.status import status_of
+from callhouse.mirror.upstreams import upstreams
 from callhouse.mirror.work import Work
 from callhouse.model.instant import DAY, SECOND
 from callhouse.settings import Settings

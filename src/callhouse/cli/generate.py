@@ -14,8 +14,8 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from callhouse import simulation
-from callhouse.app import now
 from callhouse.cli.context import LARGEST_ID, Config, Data, Json, Set, err, opened, out, print_json, run, settings
+from callhouse.clock import now
 from callhouse.errors import CallhouseError
 from callhouse.model.account import Account
 from callhouse.model.call import Call

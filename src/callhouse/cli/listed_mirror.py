@@ -4,10 +4,10 @@ from datetime import UTC, date, datetime
 
 import msgspec
 
-from callhouse.app import now
 from callhouse.cli.context import counted, local_time, out, plain
-from callhouse.mirror.service import upstreams
+from callhouse.clock import now
 from callhouse.mirror.status import Status, status_of
+from callhouse.mirror.upstreams import upstreams
 from callhouse.model.instant import DAY, SECOND, format_duration
 from callhouse.store import Store
 from callhouse.store.mirrors import UNKNOWN, Mirror

@@ -9,7 +9,6 @@ from urllib.parse import urlsplit
 
 import typer
 
-from callhouse.app import now
 from callhouse.cli.context import (
     LARGEST_ID,
     Config,
@@ -27,12 +26,11 @@ from callhouse.cli.context import (
     table,
     warn_of_inactive,
 )
-from callhouse.cli.following import checked_days, follow
 from callhouse.cli.listed_mirror import ListedMirror, length_in_words, listed, listed_of, lost_in_words, print_mirror
+from callhouse.clock import now
 from callhouse.errors import CallhouseError
-from callhouse.mirror.runner import vendor_of
-from callhouse.mirror.service import upstreams
 from callhouse.mirror.status import status_of
+from callhouse.mirror.upstreams import upstreams
 from callhouse.model.account import Account, RetentionOverride
 from callhouse.model.instant import SECOND, format_duration, parse_duration
 from callhouse.observability import configure_logging
@@ -118,6 +116,8 @@ def add(
         owner=None,
         owned_until=0,
     )
+
+    from callhouse.mirror.runner import vendor_of  # noqa: PLC0415 — what asks vendors takes long to load
 
     async def work() -> tuple[Mirror, Account]:
         async with opened(in_force) as store:
@@ -294,6 +294,8 @@ def run_(
     """
     in_force, _ = settings(config, data, chosen)
     configure_logging(in_force.log.format, in_force.log.level if in_force.log.level != "info" else "warning")
+    from callhouse.cli.following import follow  # noqa: PLC0415 — what asks vendors takes long to load
+
     run(follow(in_force, names or [], once=once))
 
 
@@ -306,6 +308,8 @@ def check(name: Name, data: Data = None, config: Config = None, chosen: Set = No
     missing. Example: `callhouse mirror check sales`
     """
     in_force, _ = settings(config, data, chosen)
+    from callhouse.cli.following import checked_days  # noqa: PLC0415 — what asks vendors takes long to load
+
     days, is_left = run(checked_days(name, in_force))
     if as_json:
         print_json(days)

@@ -30,7 +30,7 @@ from callhouse.cli.context import (
 from callhouse.errors import CallhouseError
 from callhouse.ingest.pump import Pump, reader_of
 from callhouse.ingest.readers import Reader, readers
-from callhouse.mirror.service import upstreams
+from callhouse.mirror.upstreams import upstreams
 from callhouse.settings import Settings
 from callhouse.store import Store
 from callhouse.store.quarantine import PREVIEW_CHARACTERS, Quarantined

@@ -5,7 +5,6 @@ from typing import Annotated
 import msgspec
 import typer
 
-from callhouse.app import now
 from callhouse.cli.context import (
     LARGEST_ID,
     Config,
@@ -21,6 +20,7 @@ from callhouse.cli.context import (
     settings,
     table,
 )
+from callhouse.clock import now
 from callhouse.model.instant import YEAR, parse_duration
 from callhouse.model.query import CallQuery
 from callhouse.store.calls import FoundCall

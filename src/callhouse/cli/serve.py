@@ -20,7 +20,6 @@ from granian.constants import HTTPModes, Interfaces, Loops, SSLProtocols
 from granian.utils.proxies import wrap_asgi_with_proxy_headers
 from rich.table import Column, Table
 
-from callhouse.app import create_app
 from callhouse.child import end_with_parent
 from callhouse.cli.context import Config, Data, Json, Set, opened, out, plain, print_json, run, settings
 from callhouse.errors import CallhouseError
@@ -108,6 +107,9 @@ def _note_signals(stopping: Any) -> None:
 def _application(in_force: Settings, port: int, stopping: Any, _target: str) -> Any:
     # Lest it keep the port for ever.
     end_with_parent()
+    # The process that starts this one needs nothing of it, and no other command does.
+    from callhouse.app import create_app  # noqa: PLC0415
+
     configure_logging(in_force.log.format, in_force.log.level)
     host = in_force.server.host
     scheme = "https" if in_force.server.tls_cert else "http"

@@ -5,13 +5,16 @@ import contextlib
 import zlib
 from collections.abc import AsyncIterator, Callable
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import zstandard
-from litestar import Request
 
 from callhouse.errors import TooLarge, Unreadable
 from callhouse.sources import BYTE_ORDER_MARK, ArraySplitter, LineSplitter, Splitter, cuts, is_json, members_of
+
+if TYPE_CHECKING:
+    # An import from files needs no server.
+    from litestar import Request
 
 _NDJSON = ("application/x-ndjson", "application/ndjson", "application/jsonl", "application/x-jsonlines")
 _LARGEST_WINDOW = 2**27
@@ -35,7 +38,7 @@ MAX_FRAMES = 10_000
 """zstd frames or gzip members of a body. Most senders send one, and one that appends to a file a frame each time."""
 
 
-async def receive(request: Request[Any, Any, Any], limit: int) -> bytes:
+async def receive(request: "Request[Any, Any, Any]", limit: int) -> bytes:
     """The body as sent, still encoded.
 
     Raises TooLarge when it is longer than *limit* bytes, and Unreadable when it stops coming or drips.
@@ -55,7 +58,7 @@ async def receive(request: Request[Any, Any, Any], limit: int) -> bytes:
     return b"".join(chunks)
 
 
-async def discard(request: Request[Any, Any, Any], limit: int) -> None:
+async def discard(request: "Request[Any, Any, Any]", limit: int) -> None:
     """Read what is being sent, up to PATIENCE times *limit*, and forget it.
 
     A client that is cut off while it sends sees a broken connection instead of the answer that says what is wrong.
@@ -68,7 +71,7 @@ async def discard(request: Request[Any, Any, Any], limit: int) -> None:
                 break
 
 
-async def _chunks(request: Request[Any, Any, Any], patience: float = BODY_SECONDS) -> AsyncIterator[bytes]:
+async def _chunks(request: "Request[Any, Any, Any]", patience: float = BODY_SECONDS) -> AsyncIterator[bytes]:
     """What arrives of the body. Raises Unreadable when that takes more than *patience* seconds, or is too slow."""
     stream = request.stream()
     clock = asyncio.get_running_loop().time

@@ -4,25 +4,19 @@ import asyncio
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
-from callhouse import wire
-from callhouse.discovery import discover
 from callhouse.errors import MirrorError, StoreUnavailable, VendorRefusal
 from callhouse.ingest.limits import IngestLimits
 from callhouse.mirror import lease
 from callhouse.mirror.runner import Runner
+from callhouse.mirror.upstreams import upstreams
 from callhouse.model.instant import SECOND
 from callhouse.observability import log
 from callhouse.store import Store
 from callhouse.store.mirrors import Mirror
-from callhouse.wire import Upstream, Window, Wire
+from callhouse.wire import Window
 
 LOOK_SECONDS = 1.0
 """How often is looked which mirrors there are, and whether another process follows them no longer."""
-
-
-def upstreams() -> dict[str, Upstream]:
-    """How each vendor's accounts are followed, by the name of the API."""
-    return {api.name: api.upstream for api in discover(wire, Wire) if api.upstream is not None}
 
 
 @dataclass

@@ -2,15 +2,17 @@
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol, TypeVar
-
-from litestar import Request, Response
-from litestar.types import ControllerRouterHandler
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeVar
 
 from callhouse.model.account import Account
 from callhouse.model.browsing import ListedCall
 from callhouse.model.record import Part
 from callhouse.store import Store
+
+if TYPE_CHECKING:
+    # Who follows a vendor needs no server.
+    from litestar import Request, Response
+    from litestar.types import ControllerRouterHandler
 
 T = TypeVar("T")
 
@@ -120,7 +122,7 @@ class Wire:
     title: str
     description: str
     path: str
-    handlers: Sequence[ControllerRouterHandler]
-    render_error: Callable[[Request[Any, Any, Any], Exception], Response[Any]]
+    handlers: "Sequence[ControllerRouterHandler]"
+    render_error: "Callable[[Request[Any, Any, Any], Exception], Response[Any]]"
     upstream: Upstream | None = None
     show: Callable[[Store, Account, ListedCall], Awaitable[Shown]] | None = None
