@@ -5,13 +5,9 @@
 It works on a copy of the store. It measures and does not judge. benchmarks/README.md says more.
 """
 
-import argparse
 import base64
-import json
-import os
 import shutil
 import statistics
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -22,9 +18,9 @@ from client import Connection, request_bytes
 from fuse_reads import Direct
 from loading import simulated
 from posting import posted
-from reads import out
+from reads import on_a_stand, out
 from rich.table import Table
-from stand import DAYS, KEEP_ALL, Stand, reader_of, server, stand
+from stand import DAYS, KEEP_ALL, Stand, reader_of, server
 
 from callhouse.model.instant import DAY, SECOND
 from callhouse.sources import native
@@ -118,22 +114,5 @@ def report(found: dict[str, dict[str, float]]) -> None:
     out.print(table)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--calls", type=int, default=1_000_000)
-    parser.add_argument("--data", type=Path, help="directory of the store; used again when it holds enough calls")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="save the results there too")
-    given = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=given.data and given.data.parent) as temporary:
-        place = Path(temporary)
-        on, _ = stand(given.data or place / "stand", given.calls, DAYS, KEEP_ALL)
-        load = os.getloadavg()[0]
-        out.print(f"{on.calls:,} calls; load average {load:.1f}.", highlight=False)
-        found = measure(on, place)
-    report(found)
-    if given.json:
-        given.json.write_text(json.dumps({"load_average": load, "calls": on.calls, "p50_ms": found}, indent=2) + "\n")
-
-
 if __name__ == "__main__":
-    main()
+    on_a_stand(__doc__, measure, report)

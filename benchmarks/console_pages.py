@@ -5,15 +5,9 @@
 It needs Chromium, which `make test` installs. It measures and does not judge. benchmarks/README.md says more.
 """
 
-import argparse
-import json
-import os
 import re
 import shutil
-import signal
 import statistics
-import sys
-import tempfile
 import time
 from html import unescape
 from pathlib import Path
@@ -22,9 +16,9 @@ from urllib.parse import quote
 
 from litestar.testing import TestClient
 from playwright.sync_api import Page, sync_playwright
-from reads import out
+from reads import on_a_stand, out
 from rich.table import Table
-from stand import DAYS, KEEP_ALL, Stand, server, stand
+from stand import KEEP_ALL, Stand, server
 
 from callhouse.app import create_app
 from callhouse.observability import configure_logging
@@ -166,24 +160,6 @@ def report(found: dict[str, dict[str, float]]) -> None:
     out.print(f"The dashboard of a year is there after {year:.0f} ms; aim: below 1,000: {year < 1000}.")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--calls", type=int, default=1_000_000)
-    parser.add_argument("--data", type=Path, help="directory of the store; used again when it holds enough calls")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="save the results there too")
-    given = parser.parse_args()
-    configure_logging("auto", "warning")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    with tempfile.TemporaryDirectory() as temporary:
-        place = Path(temporary)
-        on, _ = stand(given.data or place / "stand", given.calls, DAYS, KEEP_ALL)
-        load = os.getloadavg()[0]
-        out.print(f"{on.calls:,} calls; load average {load:.1f}.", highlight=False)
-        found = measure(on, place)
-    report(found)
-    if given.json:
-        given.json.write_text(json.dumps({"load_average": load, "calls": on.calls, "p50_ms": found}, indent=2) + "\n")
-
-
 if __name__ == "__main__":
-    main()
+    configure_logging("auto", "warning")
+    on_a_stand(__doc__, measure, report)

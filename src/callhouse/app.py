@@ -105,6 +105,7 @@ def create_app(
             admin_token,
             wires,
             readers(settings.sources),
+            followed,
             lambda mirror: status_of(mirror, followed[mirror.api], clock()),
             is_stopping,
         )

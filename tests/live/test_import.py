@@ -263,6 +263,14 @@ def test_output_that_nobody_reads_any_more_ends_the_command_as_it_ends_others(tm
     assert (done.returncode, done.stderr) == (128 + signal.SIGPIPE, "")
 
 
+def test_output_in_an_encoding_that_lacks_a_letter_is_told(tmp_path):
+    create_account(tmp_path / "data", "é@ascii.example.com")
+    environment = {**os.environ, "PYTHONIOENCODING": "ascii"}
+    done = printing(["accounts", "list"], tmp_path, stdout=subprocess.PIPE, env=environment)
+    reason = "Error: The output is to be ascii, which has no '\\xe9': choose a UTF-8 locale.\n"
+    assert (done.returncode, done.stderr) == (1, reason)
+
+
 @pytest.mark.parametrize("option", [("--account", "1"), ("--dry-run",)])
 def test_a_standard_input_that_is_closed_is_told(tmp_path, option):
     command = [*COMMAND, "import", "native", "-", *option, "--data", str(tmp_path)]

@@ -75,6 +75,12 @@ async def here(stand):
     return json.loads(body)["total_calls"]
 
 
+async def once_but_for(stand, trouble):
+    """Have all that can be had, where *trouble* stands in the way of the rest."""
+    with pytest.raises(VendorUnavailable, match=trouble):
+        await stand.once()
+
+
 @pytest.mark.parametrize("kind", POISON)
 def test_a_call_that_the_vendor_cannot_show_keeps_only_its_second_away_and_is_had_when_it_can_be(tmp_path, clock, kind):
     clock.now = NOW
@@ -83,8 +89,7 @@ def test_a_call_that_the_vendor_cannot_show_keeps_only_its_second_away_and_is_ha
     async def work(stand):
         await stand.follow("fuse")
         bad = "between 2018-06-16 03:33:20 and 2018-06-16 03:33:21 .UTC. cannot be had"
-        with pytest.raises(VendorUnavailable, match=bad):
-            await stand.once()
+        await once_but_for(stand, bad)
         assert await here(stand) == 399
         assert len(vendor.asked) < 300
         # What is new comes, and the second alone is asked for again.
@@ -92,8 +97,7 @@ def test_a_call_that_the_vendor_cannot_show_keeps_only_its_second_away_and_is_ha
         clock.now += 10 * MINUTE
         vendor.calls.append({**vendor.calls[0], "session_id": "new", "start": str(NOW // 1000 + 60)})
         vendor.calls[-1]["end"] = str(NOW // 1000 + 70)
-        with pytest.raises(VendorUnavailable, match=bad):
-            await stand.once()
+        await once_but_for(stand, bad)
         assert await here(stand) == 400
         assert len(vendor.asked) < 40
         vendor.spoil = lambda *_: None
@@ -109,8 +113,7 @@ def test_an_outage_narrows_no_window_and_multiplies_no_request(tmp_path, clock):
 
     async def work(stand):
         await stand.follow("fuse")
-        with pytest.raises(VendorUnavailable, match="status 500"):
-            await stand.once()
+        await once_but_for(stand, "status 500")
 
     standing(tmp_path, clock, work, transport=vendor.transport)
     asked = Counter(vendor.asked)
@@ -130,8 +133,7 @@ def test_an_outage_in_which_only_empty_windows_are_answered_costs_a_bounded_numb
 
     async def work(stand):
         await stand.follow("fuse")
-        with pytest.raises(VendorUnavailable, match="status 500"):
-            await stand.once()
+        await once_but_for(stand, "status 500")
 
     standing(tmp_path, clock, work, transport=vendor.transport)
     assert len(vendor.asked) < 8 * 8
@@ -177,8 +179,7 @@ def test_calls_outside_the_window_are_not_taken_and_the_window_is_not_had(tmp_pa
 
     async def work(stand):
         await stand.follow("fuse", since=NOW - 60 * MINUTE)
-        with pytest.raises(VendorUnavailable, match="outside the window"):
-            await stand.once()
+        await once_but_for(stand, "outside the window")
         mirror = await stand.store.mirrors.get("followed")
         assert (mirror.calls, mirror.place, await here(stand)) == (0, "[]", 0)
 
@@ -227,12 +228,6 @@ def test_with_a_short_interval_what_failed_is_tried_again_told_meanwhile_and_the
 
     standing(tmp_path, clock, work, transport=vendor.transport)
     assert all(since < until for since, until in vendor.asked)
-
-
-async def once_but_for(stand, trouble):
-    """Have all that can be had, where *trouble* stands in the way of the rest."""
-    with pytest.raises(VendorUnavailable, match=trouble):
-        await stand.once()
 
 
 def test_a_call_outside_its_window_keeps_only_the_second_away_in_which_it_is_listed(tmp_path, clock):

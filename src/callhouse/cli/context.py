@@ -88,9 +88,13 @@ def failing_clearly(command: Callable[P, R]) -> Callable[P, R]:
         except CallhouseError as error:
             _print_error(str(error))
             raise typer.Exit(1) from None
-        except UnicodeEncodeError:
-            # What cannot be encoded can only have come from there.
-            _print_error("An argument is not UTF-8.")
+        except UnicodeEncodeError as error:
+            if error.encoding == "utf-8":
+                # What that cannot encode can only have come from there.
+                _print_error("An argument is not UTF-8.")
+            else:
+                what = error.object[error.start : error.end]
+                _print_error(f"The output is to be {error.encoding}, which has no {what!a}: choose a UTF-8 locale.")
             raise typer.Exit(1) from None
         return result
 

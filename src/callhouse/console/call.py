@@ -45,21 +45,27 @@ class Events(msgspec.Struct, frozen=True):
     pointed: int | None
 
 
-class Details(msgspec.Struct, frozen=True):
-    """All that a page of a call shows."""
+class ShownCall(msgspec.Struct, frozen=True):
+    """A call as lists show it, and all that is kept of it."""
 
     call: ListedCall
     stored: StoredCall
-    legs: list[ListedCall]
-    same_call_id: list[ListedCall]
-    events: Sequence[Event]
+
+    @property
+    def events(self) -> Sequence[Event]:
+        return self.stored.events or ()
+
+    @property
+    def start(self) -> int:
+        """What the offsets of the events are counted from."""
+        return self.call.start or (self.events[0].timestamp if self.events else 0)
 
 
 @route(["/call", "/call/{session_id:path}"], http_method=READ, include_in_schema=False)
 async def call(request: Request[Any, Any, Any]) -> Response[Any]:
     """The page of a call."""
     visitor, account = await access(request).signed_in(request)
-    found = await _details(request, account, as_sent(request, "/call/"))
+    found = await _found(request, account, as_sent(request, "/call/"))
     shown = await records(request, account, found.call, found.stored)
     return page(
         request,
@@ -69,29 +75,42 @@ async def call(request: Request[Any, Any, Any]) -> Response[Any]:
         title=title_of(found.call),
         records=shown,
         is_update=False,
-        **_values(request, found),
+        **await _values(request, account, found),
     )
 
 
-def _values(request: Request[Any, Any, Any], found: Details) -> dict[str, Any]:
+async def _values(request: Request[Any, Any, Any], account: Account, found: ShownCall) -> dict[str, Any]:
+    """All that a page of a call shows but for its records."""
     store: Store = request.app.state.store
+    now = store.clock()
+    since = account.retention.calls_since(now)
+    legs = await store.browsing.legs(account.id, found.call, since)
+    sip_call_id = found.stored.call.sip_call_id
+    same = await store.browsing.of_sip_call(account.id, sip_call_id, since) if sip_call_id else []
+    known = {found.call.id, *(leg.id for leg in legs)}
+    return {
+        **_event_values(request, found),
+        "legs": legs,
+        "same_call_id": [each for each in same if each.id not in known],
+        "logged": _logged(found),
+        "timeline": timeline.draw(found.call, legs, found.events, now),
+        "steps": steps.path(found.events),
+        "now": now,
+    }
+
+
+def _event_values(request: Request[Any, Any, Any], found: ShownCall) -> dict[str, Any]:
     return {
         "call": found.call,
         "stored": found.stored,
-        "legs": found.legs,
-        "same_call_id": found.same_call_id,
-        "logged": _logged(found),
-        "timeline": timeline.draw(found.call, found.legs, found.events, store.clock()),
-        "steps": steps.path(found.events),
         "events": _chosen_events(request, found),
         "classes": EVENT_CLASSES,
         "most_events": MOST_EVENTS,
         "asked": _asked(request),
-        "now": store.clock(),
     }
 
 
-async def _details(request: Request[Any, Any, Any], account: Account, session_id: str) -> Details:
+async def _found(request: Request[Any, Any, Any], account: Account, session_id: str) -> ShownCall:
     """Raises NotFound: of another account's call as of one that does not exist."""
     store: Store = request.app.state.store
     now = store.clock()
@@ -101,11 +120,7 @@ async def _details(request: Request[Any, Any, Any], account: Account, session_id
     stored = await store.calls.whole(account.id, session_id, since=since, details_since=details_since)
     if listed is None or stored is None:
         raise NotFound
-    legs = await store.browsing.legs(account.id, listed, since)
-    sip_call_id = stored.call.sip_call_id
-    same = await store.browsing.of_sip_call(account.id, sip_call_id, since) if sip_call_id else []
-    known = {listed.id, *(leg.id for leg in legs)}
-    return Details(listed, stored, legs, [each for each in same if each.id not in known], stored.events or ())
+    return ShownCall(listed, stored)
 
 
 @get(["/live", "/live/{session_id:path}"], include_in_schema=False)
@@ -113,15 +128,16 @@ async def live_call(request: Request[Any, Any, Any]) -> ASGIResponse:
     """What the page of a call in progress shows, again whenever there is more of it, until the call is over."""
     visitor, account = await access(request).signed_in(request)
     name = as_sent(request, "/live/")
-    await _details(request, account, name)
+    await _found(request, account, name)
 
     async def look() -> tuple[str, bool]:
-        found = await _details(request, account, name)
+        found = await _found(request, account, name)
         is_over = found.stored.call.is_complete
         # Some APIs show a call only when it is over, or elsewhere.
         shown = await records(request, account, found.call, found.stored) if is_over else []
         # The page asks for the events itself, as its reader has chosen them.
-        html = render("live_call.html", visitor, records=shown, **_values(request, found), is_update=True)
+        values = await _values(request, account, found)
+        html = render("live_call.html", visitor, records=shown, **values, is_update=True)
         return html, is_over
 
     return await live.stream(request, account.id, look)
@@ -131,8 +147,8 @@ async def live_call(request: Request[Any, Any, Any]) -> ASGIResponse:
 async def events(request: Request[Any, Any, Any]) -> Response[Any]:
     """Some of a call's events."""
     visitor, account = await access(request).signed_in(request)
-    found = await _details(request, account, as_sent(request, "/events/"))
-    html = render("events.html", visitor, **_values(request, found))
+    found = await _found(request, account, as_sent(request, "/events/"))
+    html = render("events.html", visitor, **_event_values(request, found))
     return Response(html.encode(), headers=HEADERS, media_type=HTML)
 
 
@@ -143,7 +159,7 @@ async def record(request: Request[Any, Any, Any]) -> Response[Any]:
         account = await authenticate(request, *KINDS)
     else:
         _, account = await access(request).signed_in(request)
-    found = await _details(request, account, as_sent(request, "/record/"))
+    found = await _found(request, account, as_sent(request, "/record/"))
     return Response(native(found.stored), headers=HEADERS, media_type=JSON)
 
 
@@ -188,15 +204,15 @@ def _count(text: str) -> int | None:
     return int(text) if text.isascii() and text.isdigit() and len(text) < 15 else None
 
 
-def _logged(found: Details) -> str:
+def _logged(found: ShownCall) -> str:
     """What is another text as soon as there are other events."""
     last = found.events[-1].timestamp if found.events else None
     return f"{len(found.events)} {last} {found.stored.call.is_complete}"
 
 
-def _chosen_events(request: Request[Any, Any, Any], found: Details) -> Events:
+def _chosen_events(request: Request[Any, Any, Any], found: ShownCall) -> Events:
     asked = _asked(request)
-    start = _start(found)
+    start = found.start
     text = asked.text.casefold()
     counts = dict.fromkeys(EVENT_CLASSES, 0)
     matching = []
@@ -225,10 +241,6 @@ def _chosen_events(request: Request[Any, Any, Any], found: Details) -> Events:
     )
 
 
-def _start(found: Details) -> int:
-    return found.call.start or (found.events[0].timestamp if found.events else 0)
-
-
 def _nearest(offsets: Sequence[int], at: int) -> int:
     return min(range(len(offsets)), key=lambda n: abs(offsets[n] - at))
 
@@ -237,8 +249,8 @@ def _nearest(offsets: Sequence[int], at: int) -> int:
 async def moment(request: Request[Any, Any, Any]) -> Response[Any]:
     """The event nearest to an offset, as a line of text."""
     _, account = await access(request).signed_in(request)
-    found = await _details(request, account, as_sent(request, "/moment/"))
-    at, start = _asked(request).at, _start(found)
+    found = await _found(request, account, as_sent(request, "/moment/"))
+    at, start = _asked(request).at, found.start
     text = ""
     if at is not None and found.events:
         event = found.events[_nearest([event.timestamp - start for event in found.events], at)]

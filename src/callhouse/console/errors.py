@@ -8,7 +8,7 @@ from litestar.exceptions import HTTPException
 
 from callhouse.console.access import KNOWN_AS, PATH, ForgedChange, OtherAccount, SignInNeeded, Visitor
 from callhouse.console.sign_in import local, redirect
-from callhouse.console.views import HEADERS, page
+from callhouse.console.views import HEADERS, address, page
 from callhouse.errors import (
     BadParameter,
     Busy,
@@ -78,9 +78,7 @@ def _wanted(request: Request[Any, Any, Any], *, is_part: bool) -> str:
         return PATH
     if is_part:
         return local("/" + header(request, b"hx-current-url").partition("://")[2].partition("/")[2])
-    asked = request.scope["raw_path"].partition(b"?")[0].decode("latin-1")
-    query = request.scope["query_string"].decode("latin-1")
-    return f"{asked}?{query}" if query else asked
+    return address(request)
 
 
 def _gone_to(target: str) -> Response[Any]:

@@ -163,8 +163,7 @@ async def _replayed(request: Request[Any, Any, Any], found: Quarantined, account
     """Whether the record was kept this time, or has left the quarantine meanwhile."""
     store: Store = request.app.state.store
     pump: Pump = request.app.state.pump
-    upstreams = {api.name: api.upstream for api in request.app.state.wires if api.upstream is not None}
-    read = reader_of(found.source, request.app.state.readers, upstreams, account)
+    read = reader_of(found.source, request.app.state.readers, request.app.state.upstreams, account)
     record = await store.quarantine.record(found.id)
     if record is None:
         return True

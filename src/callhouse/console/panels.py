@@ -16,8 +16,8 @@ from callhouse.console.views import utc
 from callhouse.model import hangup
 from callhouse.model.account import Retention
 from callhouse.model.browsing import COMPLETE
-from callhouse.model.figures import Figures, StepShare
-from callhouse.model.instant import DAY, HOUR, MINUTE, SECOND
+from callhouse.model.figures import Figures, StepShare, Width
+from callhouse.model.instant import MINUTE, SECOND
 from callhouse.model.week import WEEKDAYS, local_time
 
 HEAT_LEVELS = 8
@@ -228,7 +228,7 @@ def course(
     past = before.course if known.compares else []
     rows = [
         {
-            "label": _label(stretch.since, figures.until - figures.since, zone),
+            "label": _label(stretch.since, figures.width, zone),
             "calls": stretch.calls,
             "link": links.stretch(stretch.since, stretch.until),
             "before": None if earlier is None else earlier.calls,
@@ -236,16 +236,14 @@ def course(
         }
         for stretch, earlier in itertools.zip_longest(figures.course, past[: len(figures.course)])
     ]
-    length = figures.until - figures.since
-    unit = "hour" if length <= 50 * HOUR else "day" if length <= 100 * DAY else "week"
-    return {"unit": unit, "rows": rows, "compares": bool(past)}
+    return {"unit": figures.width, "rows": rows, "compares": bool(past)}
 
 
-def _label(at: int, length: int, zone: tzinfo) -> str:
+def _label(at: int, width: Width, zone: tzinfo) -> str:
     local = local_time(at, zone)
-    if length <= 50 * HOUR:
+    if width == "hour":
         return f"{local:%a %H:%M}"
-    return f"{local:%a} {local.day} {local:%b}" if length <= 100 * DAY else f"{local.day} {local:%b %Y}"
+    return f"{local:%a} {local.day} {local:%b}" if width == "day" else f"{local.day} {local:%b %Y}"
 
 
 def heat(figures: Figures, links: Links) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from callhouse.console.views import STATIC
 from callhouse.ingest.readers import Reader
 from callhouse.render import READ
 from callhouse.store import Store
-from callhouse.wire import Wire
+from callhouse.wire import Upstream, Wire
 
 _TYPES = {"js": "text/javascript", "css": "text/css", "svg": "image/svg+xml", "txt": "text/plain"}
 
@@ -72,6 +72,7 @@ def start(
     token: str | None,
     wires: list[Wire],
     readers: Mapping[str, Reader],
+    upstreams: Mapping[str, Upstream],
     status_of_mirror: StatusOf,
     is_stopping: Callable[[], bool],
 ) -> None:
@@ -81,4 +82,5 @@ def start(
     app.state.is_stopping = is_stopping
     app.state.wires = wires
     app.state.readers = readers
+    app.state.upstreams = upstreams
     app.state.status_of_mirror = status_of_mirror

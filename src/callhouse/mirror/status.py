@@ -1,5 +1,7 @@
 """How a mirror fares, for people and for metrics."""
 
+from collections.abc import Mapping
+
 import msgspec
 
 from callhouse.mirror import place as places
@@ -52,7 +54,7 @@ def _times_left(gap: Window, upstream: Upstream, now: int) -> list[int]:
     return [max(gap.since, now - keep) + keep - now for keep in keeps if gap.until > now - keep]
 
 
-async def measure(store: Store, upstreams: dict[str, Upstream]) -> None:
+async def measure(store: Store, upstreams: Mapping[str, Upstream]) -> None:
     """Set the metrics of all mirrors."""
     for gauge in (MIRROR_CALLS, MIRROR_RATE, MIRROR_SUCCESS, MIRROR_LAG, MIRROR_BACKLOG, MIRROR_DAYS_LEFT, MIRROR_LOST,
                   MIRROR_UP):  # fmt: skip

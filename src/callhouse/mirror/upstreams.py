@@ -1,10 +1,15 @@
 """The vendors whose accounts can be followed."""
 
+import functools
+from collections.abc import Mapping
+from types import MappingProxyType
+
 from callhouse import wire
 from callhouse.discovery import discover
 from callhouse.wire import Upstream, Wire
 
 
-def upstreams() -> dict[str, Upstream]:
+@functools.cache
+def upstreams() -> Mapping[str, Upstream]:
     """How each vendor's accounts are followed, by the name of the API."""
-    return {api.name: api.upstream for api in discover(wire, Wire) if api.upstream is not None}
+    return MappingProxyType({api.name: api.upstream for api in discover(wire, Wire) if api.upstream is not None})

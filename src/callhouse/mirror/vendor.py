@@ -124,8 +124,7 @@ class Vendor:
                 if answer.status != 200:
                     raise _failure(answer, self.credentials[1])
                 body = await _body(answer)
-        # A name of a server that cannot be encoded is a ValueError.
-        except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+        except (aiohttp.ClientError, TimeoutError) as error:
             MIRROR_REQUESTS.labels(self._name, "none").inc()
             has_no_answer = isinstance(error, TimeoutError | aiohttp.ClientPayloadError)
             kind_of_failure = AnswerFailed if has_no_answer else VendorUnavailable

@@ -1,10 +1,19 @@
 """What the calls of a period come to: the figures of a dashboard."""
 
 from collections.abc import Mapping
+from typing import Literal
 
 import msgspec
 
 from callhouse.model.call import Direction
+from callhouse.model.instant import DAY, HOUR
+
+Width = Literal["hour", "day", "week"]
+
+
+def width_of(length: int) -> Width:
+    """By what the course of a period of *length* milliseconds is told."""
+    return "hour" if length <= 50 * HOUR else "day" if length <= 100 * DAY else "week"
 
 
 class Share(msgspec.Struct, frozen=True):
@@ -48,7 +57,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     complete calls were under way at once at most, first at *peak_at*, a call being so from its start up to its end,
     which is not part of it; the calls that are under way *now* are of no period. *numbers* are the account's own, as
     number_key writes them. *steps* are known of calls that still have a log. These lists are sorted, most calls first.
-    *course* is the calls by the hours, days or weeks of the zone, whatever suits the length of the period.
+    *course* is the calls by the hours, days or weeks of the zone: by the *width* that suits the length of the period.
     """
 
     since: int
@@ -69,6 +78,10 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     steps: list[StepShare]
     errors: int
     calls_with_errors: int
+
+    @property
+    def width(self) -> Width:
+        return width_of(self.until - self.since)
 
     @property
     def answer_seizure_ratio(self) -> float | None:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 
 import msgspec
 
-from callhouse.model.instant import HOUR, MINUTE, SECOND
+from callhouse.model.instant import DAY, HOUR, MINUTE, SECOND
 
 WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 
@@ -18,6 +18,18 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 def local_time(instant: int, zone: tzinfo) -> datetime:
     """The wall-clock time of an instant."""
     return (_EPOCH + timedelta(milliseconds=instant)).astimezone(zone)
+
+
+def utc_offset(instant: int, zone: tzinfo) -> int:
+    """By how many milliseconds the wall clock is before UTC's."""
+    offset = local_time(instant, zone).utcoffset()
+    assert offset is not None
+    return offset // timedelta(milliseconds=1)
+
+
+def weekday(instant: int) -> int:
+    """The day of the week in UTC; 0 is Monday."""
+    return (instant // DAY + _EPOCH.weekday()) % 7
 
 
 class WeekHour(msgspec.Struct, frozen=True):

@@ -1,5 +1,6 @@
 """The figures of a dashboard, from the totals: a year takes as long as a week, but for adding up its days."""
 
+import functools
 from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -11,9 +12,9 @@ import msgspec
 
 from callhouse.model.account import Account
 from callhouse.model.call import Direction
-from callhouse.model.figures import CauseShare, Figures, Share, StepShare, Stretch
+from callhouse.model.figures import CauseShare, Figures, Share, StepShare, Stretch, width_of
 from callhouse.model.instant import DAY, HOUR, SECOND, time_zone
-from callhouse.model.week import QUARTER, local_time
+from callhouse.model.week import QUARTER, local_time, utc_offset, weekday
 from callhouse.store import concurrency, totals
 from callhouse.store.engine import Engine, Reader
 from callhouse.store.kinds import Kind, taken_apart
@@ -22,9 +23,6 @@ from callhouse.store.totals import APPLICATION, DEST, ENDED, SRC, STARTED, STEP,
 
 LISTED = 20
 """Numbers, applications and steps that are shown."""
-
-HOURS_SHOWN, DAYS_SHOWN = 50 * HOUR, 100 * DAY
-"""Up to these lengths the course of a period is told by hours and by days; beyond, by weeks."""
 
 _NAMES_AT_ONCE = 500
 _OWN_NUMBERS = "SELECT number FROM counted_numbers WHERE account_id = :account_id AND is_own = 1"
@@ -198,10 +196,14 @@ def _causes(by_kind: Iterable[tuple[Kind, Sums]]) -> list[CauseShare]:
 
 def _heat(quarters: Mapping[int, int], zone: tzinfo) -> list[list[int]]:
     """The calls by weekday and hour of the zone, which is off by whole quarters of an hour wherever people live."""
+    offset = functools.cache(lambda instant: utc_offset(instant, zone))
     heat = [[0] * 24 for _ in range(7)]
     for quarter, calls in quarters.items():
-        local = local_time(quarter * QUARTER, zone)
-        heat[local.weekday()][local.hour] += calls
+        instant = quarter * QUARTER
+        midnight = instant - instant % DAY
+        # A year has 35,000 quarters, and on most days the clocks are not changed.
+        local = instant + offset(midnight if offset(midnight) == offset(midnight + DAY) else instant)
+        heat[weekday(local)][local % DAY // HOUR] += calls
     return heat
 
 
@@ -219,7 +221,8 @@ def _course(quarters: Mapping[int, int], since: int, until: int, zone: tzinfo) -
 
 def _turns(since: int, until: int, zone: tzinfo) -> Iterator[int]:
     """When the hours, days or weeks of the zone begin within the period."""
-    if until - since <= HOURS_SHOWN:
+    width = width_of(until - since)
+    if width == "hour":
         turn = since // HOUR * HOUR
         while (turn := turn + QUARTER) < until:
             if local_time(turn, zone).minute == 0 and turn > since:
@@ -227,7 +230,7 @@ def _turns(since: int, until: int, zone: tzinfo) -> Iterator[int]:
         return
     day = local_time(since, zone).date()
     while (turn := int(datetime(day.year, day.month, day.day, tzinfo=zone).timestamp()) * SECOND) < until:
-        if turn > since and (until - since <= DAYS_SHOWN or day.weekday() == 0):
+        if turn > since and (width == "day" or day.weekday() == 0):
             yield turn
         day += timedelta(days=1)
 

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple, cast
 
 import msgspec
 
-from callhouse.model.instant import HOUR, MINUTE
+from callhouse.model import week
+from callhouse.model.instant import HOUR
 from callhouse.model.step import Step, decode_step, encode_step
 from callhouse.store import kinds, rollups
 from callhouse.store.engine import Reader, Transaction
@@ -41,7 +42,6 @@ LONGEST_NAME = 100
 _LONGEST = f"substr(application_name, 1, {LONGEST_NAME})"
 OF_APPLICATION = f"{_LONGEST} = :application"
 OF_STEP = f"last_step = :last_step AND coalesce({_LONGEST}, '') = :of_application"
-_QUARTER = 15 * MINUTE
 
 
 class Counted(NamedTuple):
@@ -257,7 +257,7 @@ def gather(sums: Totals, calls: Iterable[Counted], numbers: Container[str], sign
         keys: list[Key] = [
             (STARTED, str(kind), hour),
             (ENDED, str(kind), ended // HOUR),
-            (QUARTER, str(rest // _QUARTER), hour),
+            (QUARTER, str(rest // week.QUARTER), hour),
             (APPLICATION, application_of(call), hour),
         ]
         if step is not None:
