@@ -3,16 +3,20 @@
 import asyncio
 import time
 
+import argon2
 import pytest
 from hypothesis import settings
 
 from callhouse.model.account import Retention
-from callhouse.store import open_store
+from callhouse.store import accounts, open_store
 from serving import Server
 
 # How long an example takes says more of the machine than of the code.
 settings.register_profile("callhouse", deadline=None)
 settings.load_profile("callhouse")
+
+# Accounts that tests make in their own process have passwords that are checked at once; those of commands do not.
+accounts.slow_hasher = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 
 KEEP_ALL = ("retention.details=forever", "retention.sessions=forever", "retention.plivo=forever")
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import apsw
 import httpx
 
+import command
 from callhouse.clock import now
 from callhouse.model.account import Retention
 from callhouse.store import open_store
@@ -25,16 +26,19 @@ SECONDS = 60
 
 def callhouse(*arguments, data=None, check=True, env=None, typed=None):
     """Run the command line, with *typed* on its standard input; the finished process, with its output as text."""
-    where = [] if data is None else ["--data", str(data)]
-    done = subprocess.run(
-        [*COMMAND, *map(str, arguments), *where],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "NO_COLOR": "1", "COLUMNS": "200", **(env or {})},
-        input=typed,
-        timeout=120,
-    )
+    words = [*map(str, arguments), *([] if data is None else ["--data", str(data)])]
+    if env is None and typed is None:
+        done = command.run(words)
+    else:
+        done = subprocess.run(
+            [*COMMAND, *words],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, **command.ENVIRONMENT, **(env or {})},
+            input=typed,
+            timeout=command.SECONDS,
+        )
     if check:
         assert done.returncode == 0, done.stderr
     return done

@@ -169,7 +169,7 @@ def create_app(
         # Our own limit names what to do and holds after decompression too.
         request_max_body_size=None,
     )
-    documentation.describe(app, wires)
+    app.state.documentation = documentation.Documentation(app, wires)
     return Access(answered, settings.server.max_in_flight, overloaded)
 
 

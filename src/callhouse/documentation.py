@@ -1,8 +1,9 @@
 """The pages of the API reference, and the OpenAPI documents that they show."""
 
 import html
+import threading
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -23,12 +24,20 @@ from callhouse.reference import complete, of_tag
 from callhouse.render import JSON, READ
 from callhouse.wire import Wire
 
+_PAGES = Path(__file__).parent / "pages"
+
+
+def _swagger_ui() -> Path:
+    # Found and not imported: the package loads much that serves other frameworks.
+    found = find_spec("swagger_ui")
+    assert found is not None
+    assert found.origin is not None
+    return Path(found.origin).parent / "static"
+
+
 DOCS_FILES = {
-    **{name: files("callhouse") / "pages" / name for name in ("docs.css", "docs.js")},
-    **{
-        name: files("swagger_ui") / "static" / name
-        for name in ("swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png")
-    },
+    **{name: _PAGES / name for name in ("docs.css", "docs.js")},
+    **{name: _swagger_ui() / name for name in ("swagger-ui.css", "swagger-ui-bundle.js", "favicon-32x32.png")},
 }
 """What the page of the API reference loads; all of it is installed here, so no request leaves the machine."""
 
@@ -52,9 +61,38 @@ class Reference(msgspec.Struct, frozen=True):
     document: bytes
 
 
+class Documents(msgspec.Struct, frozen=True):
+    """The *whole* OpenAPI document, and the *references* that it is cut into, by their names."""
+
+    whole: bytes
+    references: Mapping[str, Reference]
+
+
+class Documentation:
+    """Documents *app*, when that is first asked for: it takes a fifth of a second, so ask in a thread."""
+
+    def __init__(self, app: Litestar, wires: Sequence[Wire]) -> None:
+        self._app = app
+        self._titles = {**{api.name: api.title for api in wires}, "ingest": INGEST, "operation": OPERATION}
+        self._documents: Documents | None = None
+        self._making = threading.Lock()
+
+    def documents(self) -> Documents:
+        with self._making:
+            if self._documents is None:
+                self._documents = self._made()
+            return self._documents
+
+    def _made(self) -> Documents:
+        schemes = {title: name for name, title in self._titles.items() if title != OPERATION}
+        complete(self._app.openapi_schema, ingest_reference.schemas(), schemes)
+        document = self._app.openapi_schema.to_schema()
+        return Documents(encode_json(document), _references(document, self._titles))
+
+
 def _references(document: dict[str, Any], titles: Mapping[str, str]) -> dict[str, Reference]:
     """A reference for each of *titles*, by name; each page links to all."""
-    template = Template((files("callhouse") / "pages" / "docs.html").read_text())
+    template = Template((_PAGES / "docs.html").read_text())
 
     def link(name: str, shown: str) -> str:
         current = ' aria-current="page"' if name == shown else ""
@@ -71,27 +109,32 @@ def _references(document: dict[str, Any], titles: Mapping[str, str]) -> dict[str
     }
 
 
-@route("/docs", http_method=READ, include_in_schema=False, sync_to_thread=False)
+@route("/docs", http_method=READ, include_in_schema=False, sync_to_thread=True)
 def docs(request: Request[Any, Any, Any]) -> Response[Any]:
     """The first part of the API reference."""
-    return _page(next(iter(request.app.state.references.values())))
+    return _page(next(iter(_documents(request).references.values())))
 
 
-@route("/docs/{name:str}", http_method=READ, include_in_schema=False, sync_to_thread=False)
+@route("/docs/{name:str}", http_method=READ, include_in_schema=False, sync_to_thread=True)
 def docs_of(request: Request[Any, Any, Any], name: FromPath[str]) -> Response[Any]:
     """The part of the API reference of that name."""
     return _page(_reference(request, name))
 
 
-@route("/openapi/{file:str}", http_method=READ, include_in_schema=False, sync_to_thread=False)
+@route("/openapi/{file:str}", http_method=READ, include_in_schema=False, sync_to_thread=True)
 def document_of(request: Request[Any, Any, Any], file: FromPath[str]) -> Response[Any]:
     """The document of a part of the API reference: ``<name>.json``."""
     name, dot, suffix = file.rpartition(".")
     return Response(_reference(request, name if (dot, suffix) == (".", "json") else "").document, media_type=JSON)
 
 
+def _documents(request: Request[Any, Any, Any]) -> Documents:
+    documentation: Documentation = request.app.state.documentation
+    return documentation.documents()
+
+
 def _reference(request: Request[Any, Any, Any], name: str) -> Reference:
-    references: dict[str, Reference] = request.app.state.references
+    references = _documents(request).references
     if name not in references:
         raise NotFoundException
     return references[name]
@@ -107,14 +150,13 @@ def docs_file(name: FromPath[str]) -> File:
     if name not in DOCS_FILES:
         raise NotFoundException
     headers = {"Cache-Control": "max-age=3600", "X-Content-Type-Options": "nosniff"}
-    path = Path(str(DOCS_FILES[name]))
-    return File(path, filename=name, content_disposition_type="inline", headers=headers)
+    return File(DOCS_FILES[name], filename=name, content_disposition_type="inline", headers=headers)
 
 
-@route("/openapi.json", http_method=READ, include_in_schema=False, sync_to_thread=False)
+@route("/openapi.json", http_method=READ, include_in_schema=False, sync_to_thread=True)
 def openapi(request: Request[Any, Any, Any]) -> Response[Any]:
     """The whole document."""
-    return Response(request.app.state.openapi, media_type=JSON)
+    return Response(_documents(request).whole, media_type=JSON)
 
 
 HOW_TO_TRY = """
@@ -158,16 +200,6 @@ def openapi_config(wires: Sequence[Wire]) -> OpenAPIConfig:
         path="/docs/openapi",
         render_plugins=[JsonRenderPlugin()],
     )
-
-
-def describe(app: Litestar, wires: Sequence[Wire]) -> None:
-    """Complete the OpenAPI document, and cut it into the references of the APIs."""
-    titles = {**{api.name: api.title for api in wires}, "ingest": INGEST, "operation": OPERATION}
-    schemes = {title: name for name, title in titles.items() if title != OPERATION}
-    complete(app.openapi_schema, ingest_reference.schemas(), schemes)
-    document = app.openapi_schema.to_schema()
-    app.state.openapi = encode_json(document)
-    app.state.references = _references(document, titles)
 
 
 HANDLERS = [docs, docs_of, docs_file, document_of, openapi]

@@ -3,17 +3,20 @@
 import asyncio
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from callhouse.errors import MirrorError, StoreUnavailable, VendorRefusal
 from callhouse.ingest.limits import IngestLimits
 from callhouse.mirror import lease
-from callhouse.mirror.runner import Runner
 from callhouse.mirror.upstreams import upstreams
 from callhouse.model.instant import SECOND
 from callhouse.observability import log
 from callhouse.store import Store
 from callhouse.store.mirrors import Mirror
 from callhouse.wire import Window
+
+if TYPE_CHECKING:
+    from callhouse.mirror.runner import Runner
 
 LOOK_SECONDS = 1.0
 """How often is looked which mirrors there are, and whether another process follows them no longer."""
@@ -27,7 +30,7 @@ class Service:
     environment: Mapping[str, str]
     limits: IngestLimits
     every: int
-    on_progress: Callable[[Runner], None] = lambda _: None
+    on_progress: Callable[["Runner"], None] = lambda _: None
     owner: str = field(default_factory=lease.new_owner)
     _tasks: dict[int, "asyncio.Task[None]"] = field(default_factory=dict)
 
@@ -63,7 +66,7 @@ class Service:
             if mirror_id not in self._tasks and await self._take(mirror):
                 self._tasks[mirror_id] = asyncio.create_task(self._follow(mirror.name))
 
-    async def once(self, name: str) -> Runner:
+    async def once(self, name: str) -> "Runner":
         """Have all that one mirror is to have now. Raises MirrorError as Runner does, and when another follows it."""
         mirror = await self.store.mirrors.get(name)
         if not await self._take(mirror):
@@ -79,7 +82,7 @@ class Service:
         await self._once(mirror)
         return True
 
-    async def _once(self, mirror: Mirror) -> Runner:
+    async def _once(self, mirror: Mirror) -> "Runner":
         runner = await self.runner(mirror.name)
         try:
             await runner.once()
@@ -115,14 +118,17 @@ class Service:
         until = self.store.clock() + lease.SECONDS * SECOND
         return await self.store.mirrors.take(mirror.id, self.owner, until, gone=mirror.owner)
 
-    async def _stop(self, runner: Runner, error: VendorRefusal) -> None:
+    async def _stop(self, runner: "Runner", error: VendorRefusal) -> None:
         mirror = runner.mirror
         log.error("mirror.stopped", mirror=mirror.name, reason=str(error))
         runner.trouble = f"{error} Mend them, then `callhouse mirror resume {mirror.name}`."
         await self.store.mirrors.set_state(mirror.id, "stopped", runner.trouble)
 
-    async def runner(self, name: str) -> Runner:
+    async def runner(self, name: str) -> "Runner":
         """The loop over the mirror of that name. Raises MirrorError when there is none."""
+        # What asks vendors takes long to load, and most servers have no mirror.
+        from callhouse.mirror.runner import Runner  # noqa: PLC0415
+
         mirror = await self.store.mirrors.get(name)
         return Runner(
             self.store,
