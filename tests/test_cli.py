@@ -775,8 +775,8 @@ class TestServe:
 class TestDemo:
     def start(self, tmp_path, *arguments):
         return subprocess.Popen(
-            # A shell lets what it runs in the background ignore Ctrl-C, and so does all that is run there in turn.
-            ["env", "--default-signal=INT", *COMMAND, "demo", *map(str, arguments)],
+            # As a shell lets what it runs in the background ignore Ctrl-C.
+            ["env", "--ignore-signal=INT", *COMMAND, "demo", *map(str, arguments)],
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0,
             env={**os.environ, "TMPDIR": str(tmp_path)},
         )  # fmt: skip

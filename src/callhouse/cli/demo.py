@@ -69,13 +69,16 @@ def demo(
 @contextmanager
 def _until_interrupted() -> Iterator[None]:
     """Whatever is under way inside, Ctrl-C and SIGTERM end it in good order."""
-    previous = signal.signal(signal.SIGTERM, _interrupt)
+    # What a script runs in the background ignores Ctrl-C from the start, and SIGTERM is to end it all the same.
+    handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: _interrupt}
+    previous = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield
     except KeyboardInterrupt:
         err.print("Stopped.")
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _interrupt(_signal: int, _frame: Any) -> None:
