@@ -195,18 +195,24 @@ def measure(on: Stand, benchmark: Benchmark) -> dict:
     }
 
 
-def on_a_stand(about: str, measure: Callable[[Stand, Path], Measured], report: Callable[[Measured], None]) -> None:
-    """Run a benchmark that is told *about*: it can *measure* p50 in ms on a stand, with a directory of its own."""
+def _asked_for(about: str, calls: int) -> argparse.Namespace:
+    """The options of a benchmark that is told *about*, which SIGTERM, too, ends in order from now on."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--calls", type=int, default=1_000_000)
+    parser.add_argument("--calls", type=int, default=calls, help="how many calls the store must hold")
     parser.add_argument("--data", type=Path, help="directory of the store; used again when it holds enough calls")
     parser.add_argument("--json", type=Path, metavar="FILE", help="save the results there too")
-    given = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    return parser.parse_args()
+
+
+def on_a_stand(about: str, measure: Callable[[Stand, Path], Measured], report: Callable[[Measured], None]) -> None:
+    """Run a benchmark that is told *about*: it can *measure* p50 in ms on a stand, with a directory of its own."""
+    given = _asked_for(about, 1_000_000)
     # A copy of the store is to lie on the same disk.
     with tempfile.TemporaryDirectory(dir=given.data and given.data.parent) as temporary:
-        place = Path(temporary)
-        on, _ = stand(given.data or place / "stand", given.calls, DAYS, KEEP_ALL)
+        place = Path(temporary, "own")
+        place.mkdir()
+        on, _ = stand(given.data or Path(temporary), given.calls, DAYS, KEEP_ALL)
         load = os.getloadavg()[0]
         out.print(f"{on.calls:,} calls; load average {load:.1f}.", highlight=False)
         found = measure(on, place)
@@ -216,13 +222,7 @@ def on_a_stand(about: str, measure: Callable[[Stand, Path], Measured], report: C
 
 
 def main(benchmark: Benchmark) -> None:
-    parser = argparse.ArgumentParser(description=f"Measure reading through the {benchmark.api.title()} API.")
-    parser.add_argument("--calls", type=int, default=benchmark.calls, help="how many calls the store must hold")
-    parser.add_argument("--data", type=Path, help="directory of the store; used again when it holds enough calls")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="save the results there too")
-    given = parser.parse_args()
-    # SIGTERM too must leave no server behind.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    given = _asked_for(f"Measure reading through the {benchmark.api.title()} API.", benchmark.calls)
     try:
         with tempfile.TemporaryDirectory() as temporary:
             on, new = stand(given.data or Path(temporary), given.calls, benchmark.days, benchmark.keep)

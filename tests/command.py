@@ -1,4 +1,4 @@
-"""The command line in a fork of a process that has loaded it already, so that it starts in milliseconds."""
+"""The command line in a fork of a process that has loaded it already: most of a command's time is loading it."""
 
 import functools
 import multiprocessing

@@ -93,8 +93,8 @@ def failing_clearly(command: Callable[P, R]) -> Callable[P, R]:
                 # What that cannot encode can only have come from there.
                 _print_error("An argument is not UTF-8.")
             else:
-                what = error.object[error.start : error.end]
-                _print_error(f"The output is to be {error.encoding}, which has no {what!a}: choose a UTF-8 locale.")
+                lacking = error.object[error.start]
+                _print_error(f"The output is to be {error.encoding}, which has no {lacking!a}: choose a UTF-8 locale.")
             raise typer.Exit(1) from None
         return result
 
