@@ -75,7 +75,8 @@ class ShownProgress:
         self._tell()
         now = time.monotonic()
         read = self._read + (0 if file is None else file.position)
-        rate = self._progress.records / max(now - self._began, 0.001)
+        # Of less than a second a rate says little, and takes more room than there is.
+        rate = self._progress.records / max(now - self._began, 1)
         counts = _counts(self._progress)
         doing = "following" if self._follow else f"{rate:,.0f} records/s"
         self._bar.update(self._task, completed=read, description=doing, counts=counts)
