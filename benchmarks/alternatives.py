@@ -39,7 +39,7 @@ from callhouse.store.calls import _columns
 from callhouse.store.sqlite import FILE_NAME
 from callhouse.wire.fuse.schema import FIELDS
 from postgres import Cluster, free_port
-from serving import Login, Server, create_account, wait_until
+from serving import COMMAND, Login, Server, create_account, wait_until
 
 HERE = Path(__file__).parent
 DAYS = 30
@@ -257,7 +257,7 @@ def measure(place: Path, calls: int) -> dict[str, Contender]:
         rows = rows_of(data)
         ours.bytes = (data / FILE_NAME).stat().st_size
         asked = questions(data, login)
-        with Server(data, *KEEP_ALL) as running:
+        with Server(data, *KEEP_ALL, command=COMMAND) as running:
             authorization = "Basic " + base64.b64encode(":".join(login.fuse).encode()).decode()
             ask(ours, running.url, {each.name: (each.ours, each.rounds) for each in asked}, authorization)
         datasette = Contender(load_sqlite(file, rows), file.stat().st_size)

@@ -103,7 +103,7 @@ def bulk(place: Path, calls: int) -> list[Line]:
     for logs in (False, True):
         data = place / f"bulk{logs}"
         lines = records(count, 1, logs=logs)
-        with Server(data, *KEEP_ALL, "ingest.max_body=1000000000") as running:
+        with Server(data, *KEEP_ALL, "ingest.max_body=1000000000", command=COMMAND) as running:
             login = running.account()
             headers = {"Content-Type": "application/x-ndjson"}
             began = time.perf_counter()
@@ -170,7 +170,7 @@ def start(place: Path, calls: int) -> list[Line]:
 def _started(data: Path) -> tuple[float, float]:
     """Seconds from the command to a 200 of /readyz, and bytes of memory once it has nothing to do."""
     began = time.perf_counter()
-    with Server(data, *KEEP_ALL) as running:
+    with Server(data, *KEEP_ALL, command=COMMAND) as running:
         wait_until(lambda: httpx.get(f"{running.url}/readyz").status_code == 200, "readiness")
         took = time.perf_counter() - began
         time.sleep(IDLE_SECONDS)

@@ -146,7 +146,7 @@ def served(urls: list[str], credentials: tuple[str, str], connections: int) -> f
 def measured(api: str, calls: int, turns: int) -> dict[str, float]:
     """Calls a second, mirrored and served, in turns."""
     rates: dict[str, list[float]] = {"mirrored": [], "served": [], "stored": [], "ratio": []}
-    with tempfile.TemporaryDirectory() as place, Server(Path(place) / "vendor", *KEEP_ALL) as vendor:
+    with tempfile.TemporaryDirectory() as place, Server(Path(place) / "vendor", *KEEP_ALL, command=COMMAND) as vendor:
         login = vendor.account("vendor@example.com", "--login", "vendor")
         what = ["generate", "--calls", str(calls), "--days", "5", "--account", str(login.id), "--data", vendor.data]
         subprocess.run([*COMMAND, *what], stdout=subprocess.DEVNULL, check=True)

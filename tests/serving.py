@@ -19,6 +19,7 @@ from callhouse.clock import now
 from callhouse.model.account import Retention
 from callhouse.store import open_store
 from callhouse.store.sqlite import FILE_NAME
+from command import Started, kill_group
 
 COMMAND = [sys.executable, "-m", "callhouse"]
 SECONDS = 60
@@ -70,9 +71,12 @@ class Login:
 
 
 class Server:
-    """``callhouse serve`` on a free port over *data*; ``stop()`` it, or use it as a context manager."""
+    """``callhouse serve`` on a free port over *data*; ``stop()`` it, or use it as a context manager.
 
-    def __init__(self, data: Path, *settings: str, command=COMMAND):
+    It is a fork that has loaded the server, or a process of its own of *command*, as ``COMMAND``.
+    """
+
+    def __init__(self, data: Path, *settings: str, command=None):
         self._command = command
         self.data = Path(data)
         self.log = self.data.parent / f"{self.data.name}.log"
@@ -81,28 +85,17 @@ class Server:
         self.start()
 
     def start(self):
+        words = ["serve", "--data", str(self.data), "--port", "0", "--set", "log.format=json", *self._settings]
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [
-                    *self._command,
-                    "serve",
-                    "--data",
-                    str(self.data),
-                    "--port",
-                    "0",
-                    "--set",
-                    "log.format=json",
-                    *self._settings,
-                ],
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                process_group=0,
-            )
+            if self._command is None:
+                self.process = Started(words, stdout=subprocess.PIPE, stderr=log)
+            else:
+                self.process = subprocess.Popen(
+                    [*self._command, *words], stdout=subprocess.PIPE, stderr=log, text=True, process_group=0
+                )
         ready = self.process.stdout.readline()
         if " on " not in ready:
-            os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.wait()
+            kill_group(self.process)
             self.process.stdout.close()
             raise AssertionError(self.log.read_text())
         self.url = ready.rpartition(" on ")[2].strip()
@@ -119,8 +112,7 @@ class Server:
     def kill(self):
         """SIGKILL to every process of the server at once, as a power cut would stop it."""
         self.client.close()
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait(timeout=60)
+        kill_group(self.process)
         self.process.stdout.close()
 
     def account(self, email="ops@example.com", *options) -> Login:

@@ -13,7 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from killing import KEPT, killed
-from serving import Server
+from serving import COMMAND, Server
 
 
 def main():
@@ -31,7 +31,7 @@ def main():
             flush=True,
         )
 
-    with tempfile.TemporaryDirectory() as directory, Server(Path(directory) / "data", *KEPT) as server:
+    with tempfile.TemporaryDirectory() as directory, Server(Path(directory) / "data", *KEPT, command=COMMAND) as server:
         done = killed(server, chosen.rounds, chosen.seed, told=told)
     print(
         f"{chosen.rounds} rounds in {time.monotonic() - began:.0f} s: {done['calls']} calls sent in "

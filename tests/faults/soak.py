@@ -28,7 +28,7 @@ import httpx
 
 from callhouse.store.check import check_store
 from callhouse.store.sqlite import FILE_NAME
-from serving import Server, ndjson
+from serving import COMMAND, Server, ndjson
 from watching import raw_get, value, worker
 
 MEGABYTE = 2**20
@@ -303,7 +303,7 @@ def main():
     chosen = parser.parse_args()
     with tempfile.TemporaryDirectory() as directory:
         data = chosen.data or Path(directory) / "data"
-        with Server(data, *KEPT, "log.level=warning") as server:
+        with Server(data, *KEPT, "log.level=warning", command=COMMAND) as server:
             login = server.account("ops@example.com", "--login", "ops")
             process = worker(server)
             samples, done = loaded(server, login, chosen.minutes)

@@ -18,6 +18,7 @@ from rich.console import Console
 
 from callhouse.cli import import_progress
 from callhouse.ingest.importer import Progress
+from command import Started
 from serving import COMMAND, callhouse, create_account, get, wait_until
 from sources.switch_calls import OF_ARRIVAL, SAMPLES, stored_calls
 
@@ -51,10 +52,8 @@ def legs(*numbers):
 @contextmanager
 def following(server, login, *arguments):
     """``import freeswitch ARGUMENTS --follow`` in a process of its own, which is stopped in the end."""
-    command = [*COMMAND, "import", "freeswitch", *map(str, arguments), "--follow", "--account", str(login.id)]
-    process = subprocess.Popen(
-        [*command, "--data", str(server.data)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    words = ["import", "freeswitch", *arguments, "--follow", "--account", login.id, "--data", server.data]
+    process = Started(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
         yield process
     finally:
@@ -322,8 +321,8 @@ def test_an_import_that_is_ended_goes_on_where_it_was(own_server, tmp_path, end)
     login = server.account()
     log = tmp_path / "Master.csv"
     log.write_bytes(lines(RECORDS))
-    command = [*COMMAND, "import", "freeswitch", str(log), "--account", str(login.id), "--data", str(server.data)]
-    first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0)
+    words = ["import", "freeswitch", log, "--account", login.id, "--data", server.data]
+    first = Started(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     wait_until(lambda: stored(server, login) >= 4_000, "the first calls")
     # As Ctrl-C and systemd do: every process of the import gets it.
     os.killpg(first.pid, end)
@@ -507,13 +506,13 @@ def test_what_comes_through_a_pipe_is_stored_as_it_comes_and_waiting_can_be_ende
 def test_a_pipe_that_nobody_writes_to_can_be_given_up(tmp_path):
     login = create_account(tmp_path / "data")
     os.mkfifo(tmp_path / "pipe")
-    command = [*COMMAND, "import", "native", str(tmp_path / "pipe"), "--account", str(login.id), "--data"]
-    process = subprocess.Popen([*command, str(tmp_path / "data")], stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+    words = ["import", "native", tmp_path / "pipe", "--account", login.id, "--data", tmp_path / "data"]
+    process = Started(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     wait_until(lambda: has_open(process.pid, tmp_path / "pipe"), "the pipe is open")
     process.send_signal(signal.SIGTERM)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert b"Interrupted." in errors
+    assert "Interrupted." in errors
 
 
 def has_open(pid, path):

@@ -4,8 +4,6 @@ import asyncio
 import json
 import os
 import random
-import signal
-import subprocess
 import threading
 import time
 from contextlib import ExitStack
@@ -19,8 +17,9 @@ from yarl import URL
 
 from callhouse import simulation
 from callhouse.sources import native
+from command import Started, kill_group
 from mirror.faulty_proxy import FAULTS, FaultyProxy
-from serving import COMMAND, Server, callhouse, send, wait_until
+from serving import Server, callhouse, send, wait_until
 
 KILLS = 20
 LATEST = 5
@@ -174,17 +173,13 @@ def follow_for_a_while(data, rng):
     """Follow until something came, and a little longer; then kill the process in whatever it does."""
     before = progress(data)
     with (data.parent / "mirror.log").open("ab") as log:
-        process = subprocess.Popen(
-            [*COMMAND, "mirror", "run", "--data", str(data), "--set", "mirror.every=1s"],
-            stderr=log, stdout=log, process_group=0,
-        )  # fmt: skip
+        process = Started(["mirror", "run", "--data", data, "--set", "mirror.every=1s"], stdout=log, stderr=log)
     try:
         wait_until(lambda: progress(data) > before or process.poll() is not None, "the mirror makes progress")
         assert process.poll() is None, (data.parent / "mirror.log").read_text()
         time.sleep(rng.random() * 0.4)
     finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        kill_group(process)
 
 
 def compare(api, there, here, since):

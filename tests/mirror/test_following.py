@@ -1,9 +1,7 @@
 """Mirrors as they are run: who follows, what stops one, what a vendor's limits are, and where secrets are not."""
 
 import json
-import os
 import re
-import signal
 import subprocess
 import time
 
@@ -16,6 +14,7 @@ from callhouse.cli import app
 from callhouse.errors import MirrorError, SecretUnavailable, VendorRefusal, VendorUnavailable
 from callhouse.mirror import lease, secret
 from callhouse.mirror.vendor import Vendor
+from command import Started, kill_group
 from mirror.faulty_proxy import FaultyProxy
 from mirror.stand import served, standing
 from serving import COMMAND, callhouse, send, wait_until
@@ -149,23 +148,20 @@ def test_a_secret_that_cannot_be_had_is_named_by_its_place_alone(tmp_path, conte
 
 def test_two_processes_never_follow_one_mirror_and_a_dead_one_keeps_nobody_waiting(vendor, there, add):
     server, _ = add(vendor.url, settings=(*KEPT, "mirror.background=false"))
-    first = subprocess.Popen([*COMMAND, "mirror", "run", "--data", str(server.data)], process_group=0)
+    first = Started(["mirror", "run", "--data", server.data])
     try:
         wait_until(lambda: shown(server)["last_success"], "the first process follows")
         second = callhouse("mirror", "run", "--once", data=server.data, check=False)
         assert second.returncode == 1
         assert "Another process follows sales now" in second.stderr
-        os.killpg(first.pid, signal.SIGKILL)
-        first.wait()
+        kill_group(first)
         # Who is dead is not waited for.
         database = apsw.Connection(str(server.data / "callhouse.db"))
         database.execute("UPDATE mirrors SET owned_until = owned_until + 3600000")
         database.close()
         callhouse("mirror", "run", "--once", data=server.data)
     finally:
-        if first.poll() is None:
-            os.killpg(first.pid, signal.SIGKILL)
-            first.wait()
+        kill_group(first)
 
 
 def test_who_lost_a_mirror_to_another_process_writes_nothing_more(tmp_path, clock):

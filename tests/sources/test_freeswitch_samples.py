@@ -2,12 +2,11 @@
 
 import base64
 import json
-import subprocess
 from dataclasses import dataclass
 
 import pytest
 
-from serving import COMMAND, callhouse, get
+from serving import callhouse, get
 from sources.switch_calls import OF_ARRIVAL, SAMPLES, post, stored_calls
 
 FREESWITCH = SAMPLES / "freeswitch"
@@ -263,8 +262,7 @@ def test_what_was_quarantined_for_a_limit_is_read_on_replay(own_server):
     sample = json.loads(POSTS[0].read_text())
     body = b"cdr=" + base64.b64encode(sample["body"].encode())
     assert post(server, login, "freeswitch", body)["rejected"][0]["error"] == "nests deeper than 3"
-    replay = [*COMMAND, "quarantine", "replay", "--all", "--data", str(server.data)]
-    subprocess.run(replay, check=True, capture_output=True)
+    callhouse("quarantine", "replay", "--all", data=server.data)
     assert list(stored_calls(server, login)) == ["4086b655-5f15-440c-826a-618a93117f19"]
 
 
