@@ -103,6 +103,7 @@ def tell(teller, number):
 def kill_groups(groups):
     for group in groups:
         os.killpg(group, signal.SIGKILL)
+        os.waitpid(group, 0)
 
 
 def run(command, statuses):
