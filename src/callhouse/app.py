@@ -2,7 +2,7 @@
 
 import asyncio
 import gc
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -179,15 +179,14 @@ async def keep_up(store: Store, silences: Sequence[Silence]) -> None:
     """
     while True:
         try:
-            for silence in silences:
-                while closed := await store.close_lost(silence.route, silence.row, store.clock() - silence.limit):
-                    log.info("calls.closed_after_silence", source=silence.route, calls=closed)
-            for account in await store.accounts.all():
-                await _expire(store, account)
+            accounts = await store.accounts.all()
+            for account in accounts:
+                await _close_lost(store, account, silences)
+            for account in accounts:
+                await _expire(store.expire, account)
+                await _expire(store.expire_quarantine, account)
                 while await store.settle(account):
                     pass
-            while removed := await store.expire_quarantine():
-                EXPIRED_ROWS.inc(removed)
             if await store.train():
                 log.info("store.dictionary_trained")
         except Exception:  # noqa: BLE001 — whatever it was, the next round may succeed
@@ -195,10 +194,20 @@ async def keep_up(store: Store, silences: Sequence[Silence]) -> None:
         await asyncio.sleep(UPKEEP_SECONDS)
 
 
-async def _expire(store: Store, account: Account) -> None:
-    """Remove what *account* keeps no longer; where its rows are damaged, that keeps none of the others waiting."""
+async def _close_lost(store: Store, account: Account, silences: Sequence[Silence]) -> None:
+    """Close the calls of *account* that were cut off."""
+    for silence in silences:
+        since = store.clock() - silence.limit
+        while closed := await store.close_lost(account, silence.route, silence.row, since):
+            log.info("calls.closed_after_silence", account=account.id, source=silence.route, calls=closed)
+
+
+async def _expire(chunk: Callable[[Account], Awaitable[int]], account: Account) -> None:
+    """Remove what *account* keeps no longer, a *chunk* at a time; where its rows are damaged, that keeps none of the
+    others waiting.
+    """
     try:
-        while removed := await store.expire(account):
+        while removed := await chunk(account):
             EXPIRED_ROWS.inc(removed)
     except StoreDamaged as error:
         log.error("store.upkeep_failed", account=account.id, error=str(error))

@@ -272,7 +272,7 @@ def test_a_bad_record_is_quarantined_with_its_file_and_line_and_the_rest_goes_on
         assert (progress.accepted, progress.quarantined) == (3, 2)
         entries = await store.quarantine.list(account.id)
         assert [entry.origin for entry in entries] == [f"{log}:3", f"{log}:5"]
-        assert [await store.quarantine.record(entry.id) for entry in entries] == [b"garbage", b'{"session_id": 7}']
+        assert [await store.quarantine.record(entry) for entry in entries] == [b"garbage", b'{"session_id": 7}']
 
     in_store(work)
 

@@ -221,7 +221,7 @@ def test_half_a_surrogate_pair_costs_the_line_or_the_log_that_it_stands_in_alone
         assert sum("s;3" in line for line in found) == 1
         entries = await stand.store.quarantine.list(limit=10)
         assert {entry.reason for entry in entries} == {"holds half a surrogate pair"}
-        kept = sorted([json.loads(await stand.store.quarantine.record(entry.id)) for entry in entries], key=list)
+        kept = sorted([json.loads(await stand.store.quarantine.record(entry)) for entry in entries], key=list)
         assert kept == [
             {"errors": ["odd \ud800 error"]},
             {"listed": listed, "log": log},

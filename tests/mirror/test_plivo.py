@@ -134,7 +134,7 @@ def test_a_call_that_cannot_be_understood_is_quarantined_as_it_came_and_the_othe
         await stand.once()
         [entry] = await stand.store.quarantine.list()
         assert (entry.source, entry.reason) == ("mirror:plivo", "initiation_time is no time")
-        assert json.loads(await stand.store.quarantine.record(entry.id)) == broken
+        assert json.loads(await stand.store.quarantine.record(entry)) == broken
         [_, (_, body)] = await stand.both("plivo", PLACE)
         assert '"total_count":1' in body
 

@@ -163,7 +163,7 @@ def test_half_a_surrogate_pair_costs_its_record_alone_which_is_kept_aside_as_it_
         assert await here(stand) == 4
         [entry] = await stand.store.quarantine.list(limit=10)
         assert "half a surrogate pair" in entry.reason
-        assert await stand.store.quarantine.record(entry.id) == json.dumps(there[2]).encode()
+        assert await stand.store.quarantine.record(entry) == json.dumps(there[2]).encode()
         [_, (_, body)] = await stand.both("fuse", "/api/calls/1528000000/1530000000")
         assert there[3]["src"] in {call["src"] for call in json.loads(body)["calls"]}
 

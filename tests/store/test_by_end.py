@@ -49,9 +49,9 @@ def record(account, n, start, length, source):
         min_size=10,
         max_size=10,
     ),
-    merged=st.sampled_from([1, 2, 100]),
+    at_once=st.sampled_from([1, 2, 100]),
 )
-def test_a_page_by_end_is_what_filtering_in_python_gives(sent, asked, merged):
+def test_a_page_by_end_is_what_filtering_in_python_gives(sent, asked, at_once):
     async def work(store):
         accounts = [
             (await store.accounts.create(email=f"{n}@x", login=None, plan="standard", timezone="UTC", parent_id=None))[
@@ -96,12 +96,13 @@ def test_a_page_by_end_is_what_filtering_in_python_gives(sent, asked, merged):
         finally:
             await store.close()
 
-    before, by_end.MERGED = by_end.MERGED, merged
+    before = by_end.MERGED, by_end.FIRST_KEYS
+    by_end.MERGED = by_end.FIRST_KEYS = at_once
     try:
         with tempfile.TemporaryDirectory() as directory:
             asyncio.run(opened(directory))
     finally:
-        by_end.MERGED = before
+        by_end.MERGED, by_end.FIRST_KEYS = before
 
 
 def test_a_call_whose_end_changes_is_counted_where_it_ends_now(stored, clock):

@@ -171,7 +171,7 @@ def test_refused_records_are_kept_as_long_as_the_server_says(stored, clock, kept
         account = await account_of(store)
         await send(store, account, call("s", clock.now - YEAR))
         clock.now += DAY + 1
-        while await store.expire_quarantine():
+        while await store.expire_quarantine(account):
             pass
         assert await store.quarantine.count() == left
 

@@ -236,10 +236,10 @@ def test_a_call_cut_off_by_a_crash_is_closed_when_it_was_silent_for_long(stored,
         account = await account_of(store)
         await send(store, account, rows)
         clock.now += LOST_AFTER - 1
-        assert await store.close_lost("asterisk", LOST, clock.now - LOST_AFTER) == 0
+        assert await store.close_lost(account, "asterisk", LOST, clock.now - LOST_AFTER) == 0
         clock.now += 2
-        assert await store.close_lost("asterisk", LOST, clock.now - LOST_AFTER) == 1
-        assert await store.close_lost("asterisk", LOST, clock.now - LOST_AFTER) == 0
+        assert await store.close_lost(account, "asterisk", LOST, clock.now - LOST_AFTER) == 1
+        assert await store.close_lost(account, "asterisk", LOST, clock.now - LOST_AFTER) == 0
         [row], total, logs, _ = await answers(store, account)
         assert total == 1
         assert row[4] == 1795214137219
@@ -266,8 +266,8 @@ def test_lost_calls_are_closed_in_small_chunks(stored, clock):
         count = expiry.CHUNK + 7
         await send(store, account, [cel("CHAN_START", n, f"SIP/t-{n}", f"a.{n}", f"a.{n}") for n in range(count)])
         clock.now += DAY
-        assert await store.close_lost("asterisk", LOST, clock.now) == expiry.CHUNK
-        assert await store.close_lost("asterisk", LOST, clock.now) == 7
+        assert await store.close_lost(account, "asterisk", LOST, clock.now) == expiry.CHUNK
+        assert await store.close_lost(account, "asterisk", LOST, clock.now) == 7
         assert (await answers(store, account))[1] == count
 
     stored(work, FOREVER)
@@ -337,7 +337,7 @@ def test_calls_older_than_their_retention_are_refused_row_by_row(stored, clock):
         # What was refused is accepted when it is replayed under a longer retention.
         clock.now -= 400 * DAY
         for entry in await store.quarantine.list(account.id):
-            raw = await store.quarantine.record(entry.id)
+            raw = await store.quarantine.record(entry)
             assert (await store.replay(record(account, raw), entry.id)).refusal is None
         assert (await answers(store, account))[1] == 2
         assert await store.quarantine.count() == 0

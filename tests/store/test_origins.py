@@ -219,7 +219,7 @@ def test_a_call_that_was_closed_after_a_silence_says_so(stored, clock):
         await store.load([first])
         name = first.read.group
         clock.now += 10
-        assert await store.close_lost("asterisk", silence.row, clock.now) == 1
+        assert await store.close_lost(account, "asterisk", silence.row, clock.now) == 1
         found = await store.calls.whole(account.id, name, since=0, details_since=0)
         assert (found.provenance.told, found.provenance.changed_by) == (
             Origin("asterisk", ""),

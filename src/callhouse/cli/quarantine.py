@@ -105,7 +105,7 @@ def list_(
 
 async def _listed(store: Store, account: int | None, limit: int | None) -> AsyncIterator[ListedRecord]:
     async for e in _entries(store, account, limit):
-        record = await store.quarantine.record(e.id)
+        record = await store.quarantine.record(e)
         if record is not None:
             text = record.decode(errors="replace")
             yield ListedRecord(e.id, e.account_id, e.received / 1000, e.source, e.origin, e.reason, e.size, text)
@@ -180,7 +180,7 @@ async def _replay(store: Store, pump: Pump, entry: Quarantined, known: Mapping[s
     if read is None:
         result.still_refused[entry.id] = f"no source reads /ingest/{entry.source} any more"
         return
-    record = await store.quarantine.record(entry.id)
+    record = await store.quarantine.record(entry)
     if record is None:
         # Another command was quicker, or it has expired.
         return
@@ -212,7 +212,7 @@ def drop(
         async with _opened(in_force, account) as store:
             if all_ and not ids:
                 return await store.quarantine.drop_all(account)
-            return await store.quarantine.drop([e.id async for e in _chosen(store, ids, account, all_=all_)])
+            return await store.quarantine.drop([e async for e in _chosen(store, ids, account, all_=all_)])
 
     dropped = run(work())
     if as_json:

@@ -119,7 +119,7 @@ async def entry(request: Request[Any, Any, Any], entry_id: FromPath[str]) -> Res
     visitor, account = await access(request).signed_in(request)
     store: Store = request.app.state.store
     found = await store.quarantine.of(account.id, _number(entry_id) or 0)
-    record = await store.quarantine.record(found.id) if found else None
+    record = await store.quarantine.record(found) if found else None
     if found is None or record is None:
         raise NotFound
     return page(
@@ -140,7 +140,7 @@ async def change(request: Request[Any, Any, Any]) -> Response[Any]:
     store: Store = request.app.state.store
     entries = await _named(store, account, sent)
     if sent.get("what") == "drop":
-        dropped = await store.quarantine.drop([each.id for each in entries])
+        dropped = await store.quarantine.drop(entries)
         return _told(sent, told.query("dropped", dropped))
     if sent.get("what") != "replay":
         raise BadParameter("what", sent.get("what", ""), "replay or drop")
@@ -164,7 +164,7 @@ async def _replayed(request: Request[Any, Any, Any], found: Quarantined, account
     store: Store = request.app.state.store
     pump: Pump = request.app.state.pump
     read = reader_of(found.source, request.app.state.readers, request.app.state.upstreams, account)
-    record = await store.quarantine.record(found.id)
+    record = await store.quarantine.record(found)
     if record is None:
         return True
     if read is None:

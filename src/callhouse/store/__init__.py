@@ -10,7 +10,7 @@ from callhouse.model.account import Account, Retention
 from callhouse.model.instant import DAY
 from callhouse.model.record import Fragment, Outcome, Record
 from callhouse.observability import BATCH_SIZE
-from callhouse.store import backup, concurrency, expiry, fragments, imports, kept, logs, mirrors
+from callhouse.store import backup, concurrency, expiry, fragments, imports, kept, logs, mirrors, quarantine
 from callhouse.store.accounts import Accounts
 from callhouse.store.arrivals import ArrivalLog
 from callhouse.store.batcher import Batcher
@@ -41,14 +41,15 @@ SILENCE = "silence"
 _PROBE = """
 INSERT INTO meta (name, value) VALUES ('probe', :now) ON CONFLICT (name) DO UPDATE SET value = excluded.value
 """
-_ANSWERS = "SELECT (SELECT max(id) FROM accounts), (SELECT max(id) FROM calls)"
+_NEWEST_ACCOUNT = "SELECT coalesce(max(id), 0) FROM accounts"
+_ONE_OF_ITS_CALLS = "SELECT max(session_id) FROM calls WHERE account_id = :account_id"
 _STATISTICS = {
-    "calls": "SELECT coalesce(sum(calls), 0) FROM call_counts WHERE width = 768",
-    "logs": "SELECT count(*) FROM logs",
-    "call_errors": "SELECT count(*) FROM call_errors",
-    "waiting_events": "SELECT count(*) FROM waiting_events",
-    "fragments": "SELECT count(*) FROM fragments",
-    "quarantine": "SELECT count(*) FROM quarantine",
+    "calls": "SELECT coalesce(sum(calls), 0) FROM call_counts WHERE account_id = :account_id AND width = 768",
+    "logs": "SELECT count(*) FROM logs WHERE account_id = :account_id",
+    "call_errors": "SELECT count(*) FROM call_errors WHERE account_id = :account_id",
+    "waiting_events": "SELECT count(*) FROM waiting_events WHERE account_id = :account_id",
+    "fragments": "SELECT count(*) FROM fragments WHERE account_id = :account_id",
+    "quarantine": "SELECT count(*) FROM quarantine WHERE account_id = :account_id",
 }
 _OLDEST_CALL = "SELECT min(bucket) FROM call_counts WHERE width = 1 AND account_id = :account_id"
 _OLDEST_LOG = "SELECT min(ended) FROM logs WHERE account_id = :account_id"
@@ -75,7 +76,6 @@ class Store:
     ) -> None:
         self._engine = engine
         self._codec = LogCodec()
-        self._retention = retention
         self._max_events = max_events
         self._max_log = max_log
         self._probe: asyncio.Future[list[Row]] | None = None
@@ -142,28 +142,32 @@ class Store:
         def work(tx: Transaction) -> Outcome:
             [outcome] = self._batch_writer(tx).write([record])
             if outcome.refusal is None:
-                tx.each("DELETE FROM quarantine WHERE id = :id", [{"id": entry_id}])
+                quarantine.drop(tx, record.account.id, entry_id)
             return outcome
 
         return await self._engine.write(work)
 
-    async def close_lost(self, source: str, closing: Fragment, silent_since: int) -> int:
-        """Close a chunk of *source*'s calls in progress of which no row came since *silent_since*: each gets *closing*
-        as one more row. How many were closed.
+    async def close_lost(self, account: Account, source: str, closing: Fragment, silent_since: int) -> int:
+        """Close a chunk of *account*'s calls in progress of which no row came to *source* since *silent_since*: each
+        gets *closing* as one more row. How many were closed.
         """
-        found = await self._engine.read(lambda reader: fragments.silent(reader, source, silent_since, expiry.CHUNK))
-        accounts = {account.id: account for account in await self.accounts.all()} if found else {}
+
+        def work(reader: Reader) -> list[str]:
+            return fragments.silent(reader, account.id, source, silent_since, expiry.CHUNK)
+
+        lost = await self._engine.read(work)
+        if not lost:
+            return 0
         outcomes = await self.load(
             [
                 Record(
-                    account=accounts[account_id],
+                    account=account,
                     source=source,
                     raw=closing.content,
                     read=msgspec.structs.replace(closing, group=name),
                     origin=SILENCE,
                 )
-                for account_id, name in found
-                if account_id in accounts
+                for name in lost
             ]
         )
         return sum(outcome.refusal is None for outcome in outcomes)
@@ -179,12 +183,12 @@ class Store:
         """Find out some of the peaks that *account*'s calls made unknown; how many, 0 when there are none."""
         return await self._engine.write(lambda tx: concurrency.settle(tx, account.id, self.clock()))
 
-    async def expire_quarantine(self) -> int:
-        """Remove a chunk of the refused records that are older than their retention; rows removed."""
-        if self._retention.quarantine is None:
+    async def expire_quarantine(self, account: Account) -> int:
+        """Remove a chunk of *account*'s refused records that are older than their retention; rows removed."""
+        if account.retention.quarantine is None:
             return 0
-        before = self.clock() - self._retention.quarantine
-        return await self._engine.write(lambda tx: expiry.expire_quarantine(tx, before))
+        before = self.clock() - account.retention.quarantine
+        return await self._engine.write(lambda tx: expiry.expire_quarantine(tx, account.id, before))
 
     async def train(self) -> bool:
         """Train the dictionary of the logs when it is time; whether it was."""
@@ -201,7 +205,12 @@ class Store:
 
         Who asks while a probe is under way waits for that one: probes must not queue up before a store that hangs.
         """
-        await self._engine.quick(lambda reader: reader.rows(_ANSWERS, {}))
+
+        def read(reader: Reader) -> None:
+            [(account_id,)] = reader.rows(_NEWEST_ACCOUNT, {})
+            reader.rows(_ONE_OF_ITS_CALLS, {"account_id": account_id})
+
+        await self._engine.quick(read)
         if self._probe is None or self._probe.done():
             written = self._engine.write(lambda tx: tx.each(_PROBE, [{"now": str(self.clock())}]))
             self._probe = asyncio.ensure_future(written)
@@ -233,7 +242,10 @@ class Store:
             return min((value for value in found if value is not None), default=None)
 
         def work(reader: Reader) -> Statistics:
-            rows = {table: int(reader.rows(sql, {})[0][0]) for table, sql in _STATISTICS.items()}
+            rows = {
+                table: sum(int(reader.rows(sql, {"account_id": account_id})[0][0]) for account_id in accounts)
+                for table, sql in _STATISTICS.items()
+            }
             hour = oldest(reader, _OLDEST_CALL)
             return Statistics(rows, 0, None, None if hour is None else hour * 3_600_000, oldest(reader, _OLDEST_LOG))
 

@@ -27,6 +27,7 @@ id, email, login, auth_id, plan, active, timezone, parent_id, created,
 retention_details, retention_sessions, retention_plivo
 """
 _LIST = f"SELECT {_COLUMNS} FROM accounts ORDER BY id"  # noqa: S608
+_IDS = "SELECT id FROM accounts ORDER BY id"
 _GET = f"SELECT {_COLUMNS} FROM accounts WHERE id = :id"  # noqa: S608
 _SUBACCOUNTS = f"SELECT {_COLUMNS} FROM accounts WHERE parent_id = :id ORDER BY id"  # noqa: S608
 _INSERT = """
@@ -247,6 +248,13 @@ class Accounts:
 
         known = await self._engine.quick(find)
         self._key = known if known is not None else await self._engine.write(make)
+
+
+def ids(reader: Reader) -> list[int]:
+    """All accounts there are. What is asked of all calls is asked of one account after the other, as each may lie on
+    another server.
+    """
+    return [account_id for (account_id,) in reader.rows(_IDS, {})]
 
 
 def _check_free(tx: Transaction, kind: str, name: str | None, account_id: int) -> None:

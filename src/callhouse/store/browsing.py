@@ -44,13 +44,13 @@ MOST_LEGS = 200
 _HAS_ERRORS = """
 (calls.started IS NOT NULL AND calls.started >= :errors_since AND EXISTS (
     SELECT 1 FROM call_errors
-    WHERE call_errors.account_id = calls.account_id AND call_errors.session_id = calls.session_id
+    WHERE call_errors.account_id = :account_id AND call_errors.session_id = calls.session_id
 ))
 """
 _LISTED = f"""
 id, session_id, call_uuid, parent_call_uuid, {DIRECTION}, src, dest, application_name, started, answered, ended, {TALK},
 {kinds.STATUS}, cause_code, hangup_cause_name, hangup_source, hangup_original_code, hangup_original_scheme, event_count,
-(SELECT count(*) FROM calls AS legs WHERE legs.account_id = calls.account_id
+(SELECT count(*) FROM calls AS legs WHERE legs.account_id = :account_id
  AND legs.parent_call_uuid = calls.call_uuid), {_HAS_ERRORS}, coalesce(log_id, id)
 """  # noqa: S608
 _OF = f"SELECT {_LISTED} FROM calls WHERE account_id = :account_id"  # noqa: S608

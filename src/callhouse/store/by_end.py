@@ -6,7 +6,9 @@ the few calls that took longer have an index of their own, which tells whether o
 """
 
 import functools
-from collections.abc import Mapping, Sequence
+import heapq
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from callhouse.model.instant import HOUR
@@ -21,20 +23,26 @@ IS_LONG = f"ended - started >= {LONG}"
 """The condition of the partial index calls_that_are_long, to the letter."""
 
 MERGED = 100
-"""Accounts or kinds whose calls are merged by one statement."""
+"""Kinds whose calls are merged by one statement."""
+
+FIRST_KEYS, MOST_KEYS = 32, 4_096
+"""Of each of several accounts so many calls are had at first, then twice as many each time, up to the latter."""
 
 FEW = 5_000
 """So many matches are sorted by themselves."""
 
-# Names end in a number where the calls of several accounts are merged. A plus keeps another index from being used: that
-# of ends for the walk, that of starts for the long calls.
+# A plus keeps another index from being used: that of ends for the walk, that of starts for the long calls.
 _IN_WINDOW = f"""
-account_id = :account_id{{n}} AND {COMPLETE} AND +ended >= :since{{n}} AND +ended < :until AND started < :until
+account_id = :account_id AND {COMPLETE} AND +ended >= :since AND +ended < :until AND started {{before}}
 AND started >= coalesce((
-    SELECT min(+started) FROM calls WHERE account_id = :account_id{{n}} AND {IS_LONG}
-    AND ended >= :since{{n}} AND ended < :until AND +started >= :shown{{n}} AND +started < :early{{n}}
-), :early{{n}})
+    SELECT min(+started) FROM calls WHERE account_id = :account_id AND {IS_LONG}
+    AND ended >= :since AND ended < :until AND +started >= :shown AND +started < :early
+), :early)
 """  # noqa: S608
+_WINDOW = _IN_WINDOW.format(before="< :until")
+_BELOW = (
+    _IN_WINDOW.format(before="<= :place_started") + "AND (started < :place_started OR session_id < :place_session_id)"
+)
 _NEWEST_FIRST = "ORDER BY started DESC, session_id DESC"
 
 _MATCHES = f"""
@@ -130,27 +138,30 @@ def _merged_page(reader: Reader, query: CallQuery, columns: str, more: str, give
         counts = [_counted(reader, more, {**given, **each}) if more else _total(reader, each) for each in bounds]
     # Accounts without a call in the window need not be merged, and most have none.
     holding = [each for each, total in zip(bounds, counts, strict=True) if total and query.offset < sum(counts)]
-    keys: list[Row] = []
-    for at in range(0, len(holding), MERGED):
-        few = holding[at : at + MERGED]
-        parameters = {**given, "until": query.until, "limit": query.offset + query.limit, "offset": 0}
-        for n, each in enumerate(few):
-            parameters.update((f"{name}{n}", value) for name, value in each.items() if name != "until")
-        if len(holding) <= MERGED:
-            parameters.update(limit=query.limit, offset=query.offset)
-        keys += reader.rows(_select_keys(len(few), more), parameters)
-    if len(holding) > MERGED:
-        keys = sorted(keys, reverse=True)[query.offset : query.offset + query.limit]
+    walks = (_keys(reader, more, {**given, **each}) for each in holding)
+    keys = islice(heapq.merge(*walks, reverse=True), query.offset, query.offset + query.limit)
     sql = _ONE.format(columns=columns)
     rows = [reader.rows(sql, {"account_id": key[2], "id": key[3]})[0] for key in keys]
     return Page(rows, sum(counts))
+
+
+def _keys(reader: Reader, more: str, parameters: Mapping[str, Any]) -> Iterator[Row]:
+    """Start, session, account and id of an account's calls, newest first, read as far as they are taken."""
+    limit = FIRST_KEYS
+    rows = reader.rows(_select_keys(more), {**parameters, "limit": limit})
+    yield from rows
+    while len(rows) == limit:
+        limit = min(2 * limit, MOST_KEYS)
+        place = {"place_started": rows[-1][0], "place_session_id": rows[-1][1]}
+        rows = reader.rows(_select_keys(more, goes_on=True), {**parameters, **place, "limit": limit})
+        yield from rows
 
 
 @functools.lru_cache(1_024)
 def _select_kinds(columns: str, count: int) -> str:
     """The calls of several kinds; the last two columns are those of the order."""
     columns += ", started AS place_started, session_id AS place_session_id"
-    walks = (f"SELECT {columns} FROM calls WHERE {_IN_WINDOW.format(n='')} AND kind = :kind{n}" for n in range(count))  # noqa: S608
+    walks = (f"SELECT {columns} FROM calls WHERE {_WINDOW} AND kind = :kind{n}" for n in range(count))  # noqa: S608
     order = "ORDER BY place_started DESC, place_session_id DESC LIMIT :limit OFFSET :offset"
     return f"{' UNION ALL '.join(walks)} {order}"
 
@@ -158,18 +169,15 @@ def _select_kinds(columns: str, count: int) -> str:
 @functools.cache
 def _select(columns: str, more: str) -> str:
     return (
-        f"SELECT {columns} FROM calls WHERE {_IN_WINDOW.format(n='')} {more} "  # noqa: S608
+        f"SELECT {columns} FROM calls WHERE {_WINDOW} {more} "  # noqa: S608
         f"{_NEWEST_FIRST} LIMIT :limit OFFSET :offset"
     )
 
 
 @functools.cache
-def _select_keys(accounts: int, more: str) -> str:
-    terms = [
-        f"SELECT started, session_id, account_id, id FROM calls WHERE {_IN_WINDOW.format(n=n)} {more}"  # noqa: S608
-        for n in range(accounts)
-    ]
-    return f"{' UNION ALL '.join(terms)} {_NEWEST_FIRST}, account_id DESC LIMIT :limit OFFSET :offset"
+def _select_keys(more: str, *, goes_on: bool = False) -> str:
+    window = _BELOW if goes_on else _WINDOW
+    return f"SELECT started, session_id, account_id, id FROM calls WHERE {window} {more} {_NEWEST_FIRST} LIMIT :limit"  # noqa: S608
 
 
 def _bounds(query: CallQuery, n: int) -> dict[str, int]:

@@ -309,8 +309,8 @@ def _select(fields: tuple[str, ...], more: str, *, oldest_first: bool, logged: b
         return f"SELECT {columns} {found}"
     # Found first, then read: without the other columns the index of the calls that have a log is the one to use.
     return f"""
-    SELECT {columns} FROM (SELECT account_id AS owner, id AS found {found}) AS page
-    JOIN calls ON calls.account_id = page.owner AND calls.id = page.found
+    SELECT {columns} FROM (SELECT id AS found {found}) AS page
+    JOIN calls ON calls.account_id = :account_id AND calls.id = page.found
     {order.removesuffix(_LIMIT)}
     """  # noqa: S608
 

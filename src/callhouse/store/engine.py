@@ -22,7 +22,10 @@ class Reader(Protocol):
         ...
 
     def calls_with_words(self, words: Sequence[str], parameters: Parameters, sql: str) -> list[Row]:
-        """The rows of *sql*, in which ``{matches}`` stands for the ids of the calls whose log holds all *words*."""
+        """The rows of *sql*, in which ``{matches}`` stands for the ids of the calls whose log holds all *words*.
+
+        *parameters* name the ``account_id``.
+        """
         ...
 
 
@@ -33,12 +36,12 @@ class Transaction(Reader, Protocol):
         """Run *sql* once for each of *parameters* and give all rows that came back, in order."""
         ...
 
-    def index_words(self, words: Iterable[tuple[int, str]]) -> None:
-        """Make the texts findable under their call's id."""
+    def index_words(self, words: Iterable[tuple[int, int, str]]) -> None:
+        """Make texts findable, each under its account's and its call's id."""
         ...
 
-    def forget_words(self, call_ids: Iterable[int]) -> None:
-        """Undo index_words."""
+    def forget_words(self, calls: Iterable[tuple[int, int]]) -> None:
+        """Undo index_words for *calls*, each named by its account's and its own id."""
         ...
 
 

@@ -62,8 +62,10 @@ _DROP_ERRORS_OF_CALL = """
 DELETE FROM call_errors WHERE account_id = :account_id
 AND session_id = (SELECT session_id FROM calls WHERE account_id = :account_id AND id = :id)
 """
-_OLD_QUARANTINE = "SELECT id FROM quarantine WHERE received < :before ORDER BY received LIMIT :limit"
-_DROP_QUARANTINE = "DELETE FROM quarantine WHERE id = :id"
+_OLD_QUARANTINE = """
+SELECT id FROM quarantine WHERE account_id = :account_id AND received < :before ORDER BY received LIMIT :limit
+"""
+_DROP_QUARANTINE = "DELETE FROM quarantine WHERE account_id = :account_id AND id = :id"
 
 
 def expire_account(tx: Transaction, account: Account, now: int) -> int:
@@ -84,10 +86,10 @@ def expire_account(tx: Transaction, account: Account, now: int) -> int:
     )
 
 
-def expire_quarantine(tx: Transaction, before: int) -> int:
-    """Remove one chunk of the records that were refused before *before*; how many."""
-    old = tx.rows(_OLD_QUARANTINE, {"before": before, "limit": CHUNK})
-    tx.each(_DROP_QUARANTINE, ({"id": entry_id} for (entry_id,) in old))
+def expire_quarantine(tx: Transaction, account_id: int, before: int) -> int:
+    """Remove one chunk of the records of an account that were refused before *before*; how many."""
+    old = tx.rows(_OLD_QUARANTINE, {"account_id": account_id, "before": before, "limit": CHUNK})
+    tx.each(_DROP_QUARANTINE, ({"account_id": account_id, "id": entry_id} for (entry_id,) in old))
     return len(old)
 
 
@@ -96,7 +98,7 @@ def _expire_logs(tx: Transaction, account_id: int, before: int) -> int:
     keys = [{"account_id": account_id, "id": row[0]} for row in old]
     tx.each(_DROP_LOG, keys)
     tx.each(_NO_EVENTS, keys)
-    tx.forget_words(row[0] for row in old)
+    tx.forget_words((account_id, row[0]) for row in old)
     # What was only known from the log is no longer counted. A log of no call there is none, unless it is damaged.
     gone = [Counted(*row[1:]) for row in old if row[1] is not None]
     totals.add(tx, account_id, gone, [call._replace(last_step=None) for call in gone])
@@ -119,7 +121,7 @@ def _expire_calls(tx: Transaction, account_id: int, before: int) -> int:
     tx.each(_DROP_ERRORS_OF_CALL, keys)
     tx.each(_DROP_CALL, keys)
     tx.each(_DROP_LOG, keys)
-    tx.forget_words(old)
+    tx.forget_words((account_id, call_id) for call_id in old)
     totals.add(tx, account_id, [Counted(*row[1:]) for row in complete], [])
     return len(old)
 

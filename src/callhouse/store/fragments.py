@@ -24,8 +24,9 @@ ON CONFLICT (account_id, name, source) DO UPDATE
 SET changed = excluded.changed, ended = excluded.ended, digests = excluded.digests, document = excluded.document
 """
 _SILENT = """
-SELECT account_id, name FROM fragments
-WHERE source = :source AND ended IS NULL AND changed < :before ORDER BY changed LIMIT :limit
+SELECT name FROM fragments
+WHERE account_id = :account_id AND source = :source AND ended IS NULL AND changed < :before
+ORDER BY changed LIMIT :limit
 """
 
 GroupKey = tuple[int, str, str]
@@ -166,7 +167,7 @@ def put(tx: Transaction, groups: Iterable[Group], now: int) -> None:
     tx.each(_PUT, [group.row(now, compressor) for group in groups if group.refusal is None])
 
 
-def silent(reader: Reader, source: str, before: int, limit: int) -> list[tuple[int, str]]:
-    """Account and name of groups of calls in progress whose last row came before *before*, the most silent first."""
-    found = reader.rows(_SILENT, {"source": source, "before": before, "limit": limit})
-    return [(account_id, name) for account_id, name in found]
+def silent(reader: Reader, account_id: int, source: str, before: int, limit: int) -> list[str]:
+    """The names of groups of calls in progress whose last row came before *before*, the most silent first."""
+    asked = {"account_id": account_id, "source": source, "before": before, "limit": limit}
+    return [name for (name,) in reader.rows(_SILENT, asked)]

@@ -13,7 +13,7 @@ from callhouse.store.engine import Transaction
 from callhouse.store.logs import LogCodec
 from callhouse.store.session import Session, digest_of, identified
 
-_ANY_WAITING = "SELECT 1 FROM waiting_events LIMIT 1"
+_ANY_WAITING = "SELECT 1 FROM waiting_events WHERE account_id = :account_id LIMIT 1"
 # The large ones are found in an index of their own, so that counting the others reads no event.
 _COUNT_WAITING = """
 SELECT account_id, session_id, count(*), (
@@ -44,8 +44,6 @@ _LOG_SIZE = "SELECT size FROM logs WHERE account_id = :account_id AND call_id = 
 _PUT_LOG = """
 INSERT INTO logs (call_id, account_id, ended, dictionary, size, document)
 VALUES (:call_id, :account_id, :ended, :dictionary, :size, :document)
-ON CONFLICT (call_id) DO UPDATE
-SET ended = excluded.ended, dictionary = excluded.dictionary, size = excluded.size, document = excluded.document
 """
 _MOVE_LOG = "UPDATE logs SET ended = :ended WHERE account_id = :account_id AND call_id = :call_id"
 _DROP_LOG = "DELETE FROM logs WHERE account_id = :account_id AND call_id = :call_id"
@@ -70,11 +68,12 @@ class LogWriter:
 
     def load_waiting(self, sessions: dict[tuple[int, str], Session]) -> None:
         """Let *sessions* know how many events of theirs wait."""
-        if self._tx.rows(_ANY_WAITING, {}):
-            keys = [session.key for session in sessions.values()]
-            for account_id, session_id, waiting, large in self._tx.each(_COUNT_WAITING, keys):
-                session = sessions[account_id, session_id]
-                session.waiting, session.waiting_large = waiting, large
+        accounts = {account_id for account_id, _ in sessions}
+        waited_for = {each for each in accounts if self._tx.rows(_ANY_WAITING, {"account_id": each})}
+        keys = (session.key for session in sessions.values() if session.account_id in waited_for)
+        for account_id, session_id, waiting, large in self._tx.each(_COUNT_WAITING, keys):
+            session = sessions[account_id, session_id]
+            session.waiting, session.waiting_large = waiting, large
 
     def check(self, session: Session, events: tuple[Event, ...], length: int) -> None:
         """Raise RecordError when the call's log cannot hold *events*, read from *length* bytes, as well."""
@@ -169,9 +168,12 @@ class LogWriter:
                     "document": document,
                 }
             )
-            words.append((session.row_id, " ".join([account_word(session.account_id), *(e.line for e in session.log)])))
+            text = " ".join([account_word(session.account_id), *(e.line for e in session.log)])
+            words.append((session.account_id, session.row_id, text))
+        known = [session for session in sessions if session.stored is not None]
+        self._tx.each(_DROP_LOG, map(_place, known))
         self._tx.each(_PUT_LOG, rows)
-        self._tx.forget_words(session.row_id for session in sessions if session.was_complete and session.row_id)
+        self._tx.forget_words(_keys(session for session in known if session.was_complete))
         self._tx.index_words(words)
         self._tx.each(_DONE_WAITING, (session.key for session in sessions if session.waiting))
 
@@ -189,7 +191,11 @@ class LogWriter:
     def drop(self, sessions: Sequence[Session]) -> None:
         """Forget the logs of *sessions* and their words."""
         self._tx.each(_DROP_LOG, map(_place, sessions))
-        self._tx.forget_words(session.row_id for session in sessions if session.row_id)
+        self._tx.forget_words(_keys(sessions))
+
+
+def _keys(sessions: Iterable[Session]) -> Iterable[tuple[int, int]]:
+    return ((session.account_id, session.row_id) for session in sessions if session.row_id)
 
 
 def _place(session: Session) -> dict[str, Any]:

@@ -3,13 +3,15 @@
 import threading
 from collections import Counter
 from collections.abc import Sequence
+from heapq import nlargest
 
 import msgspec
 import zstandard
 
 from callhouse.errors import StoreDamaged
 from callhouse.model import log as log_document
-from callhouse.store.engine import Reader, Transaction
+from callhouse.store import accounts
+from callhouse.store.engine import Reader, Row, Transaction
 
 LEVEL = 3
 DICTIONARY_BYTES = 64 * 1024
@@ -24,7 +26,10 @@ _DICTIONARIES = "SELECT number, content FROM dictionaries ORDER BY number"
 _ADD_DICTIONARY = """
 INSERT INTO dictionaries (number, content) VALUES (:number, :content) ON CONFLICT (number) DO NOTHING
 """
-_NEWEST = "SELECT dictionary, document FROM logs ORDER BY call_id DESC LIMIT :limit"
+_NEWEST = """
+SELECT ended, account_id, call_id FROM logs WHERE account_id = :account_id ORDER BY ended DESC LIMIT :limit
+"""
+_LOG = "SELECT dictionary, document FROM logs WHERE account_id = :account_id AND call_id = :call_id"
 
 
 class LogCodec:
@@ -84,10 +89,15 @@ def train(reader: Reader, codec: LogCodec) -> bytes | None:
     codec.load(reader)
     if codec.has_dictionary:
         return None
-    rows = reader.rows(_NEWEST, {"limit": SAMPLES})
-    if len(rows) < SAMPLES:
+    newest: list[Row] = []
+    for account_id in accounts.ids(reader):
+        found = reader.rows(_NEWEST, {"account_id": account_id, "limit": SAMPLES})
+        newest = nlargest(SAMPLES, [*newest, *found])
+    if len(newest) < SAMPLES:
         return None
-    logs = [log_document.decode_entries(codec.decompress(reader, number, blob)) for number, blob in rows]
+    keys = ({"account_id": account_id, "call_id": call_id} for _, account_id, call_id in newest)
+    blobs = (row for key in keys for row in reader.rows(_LOG, key))
+    logs = [log_document.decode_entries(codec.decompress(reader, number, blob)) for number, blob in blobs]
     return zstandard.train_dictionary(DICTIONARY_BYTES, _without_rare_texts(logs), level=LEVEL).as_bytes()
 
 

@@ -75,11 +75,13 @@ class SQLiteTransaction:
         matches = "SELECT rowid FROM log_words WHERE log_words MATCH :phrase"
         return self.rows(sql.format(matches=matches), {**parameters, "phrase": phrase})
 
-    def index_words(self, words: Iterable[tuple[int, str]]) -> None:
-        self._connection.executemany("INSERT INTO log_words (rowid, words) VALUES (?, ?)", words)
+    def index_words(self, words: Iterable[tuple[int, int, str]]) -> None:
+        rows = ((call_id, text) for _, call_id, text in words)
+        self._connection.executemany("INSERT INTO log_words (rowid, words) VALUES (?, ?)", rows)
 
-    def forget_words(self, call_ids: Iterable[int]) -> None:
-        self._connection.executemany("DELETE FROM log_words WHERE rowid = ?", ((call_id,) for call_id in call_ids))
+    def forget_words(self, calls: Iterable[tuple[int, int]]) -> None:
+        rows = ((call_id,) for _, call_id in calls)
+        self._connection.executemany("DELETE FROM log_words WHERE rowid = ?", rows)
 
 
 class SQLite:

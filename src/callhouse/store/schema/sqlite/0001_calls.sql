@@ -227,7 +227,7 @@ CREATE TABLE fragments (
     document   BLOB,
     PRIMARY KEY (account_id, name, source)
 );
-CREATE INDEX fragments_in_progress ON fragments (source, changed) WHERE ended IS NULL;
+CREATE INDEX fragments_in_progress ON fragments (account_id, source, changed) WHERE ended IS NULL;
 CREATE INDEX fragments_by_end ON fragments (account_id, ended) WHERE document IS NOT NULL;
 
 -- The events of class error, which outlive their log. started and dest_key are the call's, once that is complete: until
@@ -318,7 +318,7 @@ CREATE TABLE quarantine (
     record     BLOB NOT NULL
 );
 CREATE UNIQUE INDEX quarantine_once ON quarantine (account_id, digest);
-CREATE INDEX quarantine_by_arrival ON quarantine (received);
+CREATE INDEX quarantine_by_arrival ON quarantine (account_id, received);
 CREATE INDEX quarantine_by_account ON quarantine (account_id, id);
 
 -- The accounts at vendors that are followed. secret names the file or the variable that holds the secret, which is not
