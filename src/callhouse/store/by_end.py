@@ -25,8 +25,9 @@ IS_LONG = f"ended - started >= {LONG}"
 MERGED = 100
 """Kinds whose calls are merged by one statement."""
 
-FIRST_KEYS, MOST_KEYS = 32, 4_096
-"""Of each of several accounts so many calls are had at first, then twice as many each time, up to the latter."""
+FIRST_KEYS, MOST_KEYS = 8, 4_096
+"""Of each of several accounts so many calls more than its share of the page are had at first, then twice as many each
+time, up to the latter."""
 
 FEW = 5_000
 """So many matches are sorted by themselves."""
@@ -138,16 +139,18 @@ def _merged_page(reader: Reader, query: CallQuery, columns: str, more: str, give
         counts = [_counted(reader, more, {**given, **each}) if more else _total(reader, each) for each in bounds]
     # Accounts without a call in the window need not be merged, and most have none.
     holding = [each for each, total in zip(bounds, counts, strict=True) if total and query.offset < sum(counts)]
-    walks = (_keys(reader, more, {**given, **each}) for each in holding)
+    share = (query.offset + query.limit) // max(1, len(holding))
+    walks = (_keys(reader, more, {**given, **each}, min(share + FIRST_KEYS, MOST_KEYS)) for each in holding)
     keys = islice(heapq.merge(*walks, reverse=True), query.offset, query.offset + query.limit)
     sql = _ONE.format(columns=columns)
     rows = [reader.rows(sql, {"account_id": key[2], "id": key[3]})[0] for key in keys]
     return Page(rows, sum(counts))
 
 
-def _keys(reader: Reader, more: str, parameters: Mapping[str, Any]) -> Iterator[Row]:
-    """Start, session, account and id of an account's calls, newest first, read as far as they are taken."""
-    limit = FIRST_KEYS
+def _keys(reader: Reader, more: str, parameters: Mapping[str, Any], limit: int) -> Iterator[Row]:
+    """Start, session, account and id of an account's calls, newest first, read as far as they are taken, *limit* of
+    them first.
+    """
     rows = reader.rows(_select_keys(more), {**parameters, "limit": limit})
     yield from rows
     while len(rows) == limit:

@@ -78,7 +78,7 @@ class Quarantine:
             first: list[Row] = []
             for each in _accounts(reader, account_id):
                 # What stands behind the last of enough others is not asked for.
-                before = first[-1][0] if len(first) == limit else _BEHIND_ALL
+                before = first[-1][0] if first and len(first) == limit else _BEHIND_ALL
                 place = {"account_id": each, "after": after, "before": before, "limit": limit}
                 first = sorted([*first, *reader.rows(_LIST, place)])[:limit]
             return first
