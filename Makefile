@@ -16,6 +16,7 @@ serve: $(INSTALLED)
 
 test: $(INSTALLED) debian-packages
 	$(BIN)/pytest --numprocesses logical --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest --numprocesses logical --dist loadfile --no-loadscope-reorder --store postgresql
 
 check: $(INSTALLED)
 	$(BIN)/ruff format --check src tests benchmarks
@@ -35,8 +36,9 @@ bench: $(INSTALLED) debian-packages
 	$(BIN)/python benchmarks/mirror.py
 	$(BIN)/python benchmarks/alternatives.py
 
-faults: $(INSTALLED)
+faults: $(INSTALLED) debian-packages
 	$(BIN)/python tests/faults/kill_rounds.py --rounds 100
+	$(BIN)/python tests/faults/kill_rounds.py --rounds 100 --store postgresql
 	$(BIN)/python tests/faults/soak.py --minutes 10
 
 $(INSTALLED): pyproject.toml

@@ -22,12 +22,3 @@ def spoil(data, page, how=bytes):
     with file.open("r+b") as store:
         store.seek((page - 1) * size)
         store.write(how(size))
-
-
-def change(data, sql, *values):
-    """Change a row behind the program's back."""
-    db = apsw.Connection(str(data / FILE_NAME))
-    db.execute(sql, values)
-    changed = db.changes()
-    db.close()
-    assert changed == 1

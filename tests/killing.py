@@ -5,15 +5,14 @@ import random
 import threading
 import time
 from collections import defaultdict
-from contextlib import contextmanager
+from functools import partial
 from itertools import count
 
-import apsw
 import httpx
 
+import stores
 from callhouse.store.check import check_store
 from callhouse.store.rollups import COMPLETE, END, START, WIDTHS
-from callhouse.store.sqlite import FILE_NAME
 from serving import callhouse, ndjson
 
 SENDERS = 4
@@ -117,6 +116,11 @@ class Client(threading.Thread):
             self._client = httpx.Client(base_url=url, timeout=SECONDS)
             self._generation = generation
         return self._client
+
+    def is_answer(self, answer):
+        """Whether *answer*, which may not be read yet, is to what was asked; what else it may be fails."""
+        assert answer.status_code == 200, answer.read()
+        return True
 
     def interrupted(self):
         """The server went away under a request."""
@@ -254,7 +258,7 @@ class Passing(Client):
         except httpx.TransportError:
             self.interrupted()
         else:
-            assert answer.status_code == 200, answer.text
+            self.is_answer(answer)
 
 
 class Reader(Client):
@@ -275,8 +279,7 @@ class Reader(Client):
         )
         try:
             with self.connected().stream("GET", path, auth=auth) as answer:
-                assert answer.status_code == 200, answer.read()
-                if self._rng.random() < 0.2:
+                if not self.is_answer(answer) or self._rng.random() < 0.2:
                     return
                 body = json.loads(answer.read())
         except httpx.TransportError:
@@ -318,20 +321,9 @@ def shown(event):
     }
 
 
-@contextmanager
-def connection(data):
-    """Runs a statement on the store in *data*, beside the server, and gives its rows."""
-    db = apsw.Connection(str(data / FILE_NAME), flags=apsw.SQLITE_OPEN_READONLY)
-    try:
-        yield lambda sql: db.execute(sql).fetchall()
-    finally:
-        db.close()
-
-
 def check_counts(data):
     """The counts behind the totals are those of the calls, of every account, whatever is being written meanwhile."""
-    with connection(data) as run:
-        rows, rollups = counted(run)
+    rows, rollups = counted(partial(stores.sql, data))
     assert rows == rollups
     return len(rows)
 
@@ -372,18 +364,17 @@ def check_answers(server, login, expected):
 
 def check_tables(data, account, expected):
     """The tables agree with each other and with what was sent for *account*."""
-    with connection(data) as run:
 
-        def number(of, where=""):
-            return run(f"SELECT {of} WHERE account_id = {account} {where}")[0][0]
+    def number(of, where=""):
+        return stores.sql(data, f"SELECT {of} WHERE account_id = {account} {where}")[0][0]
 
-        assert number("sum(calls) FROM call_counts", "AND width = 1") == len(expected)
-        assert number("count(*) FROM calls") == len(expected)
-        assert number("count(*) FROM waiting_events") == 0
-        assert number("count(*) FROM quarantine") == 0
-        assert number("count(*) FROM logs") == sum(bool(call["events"]) for call in expected.values())
-        assert number("sum(event_count) FROM calls") == sum(len(call["events"]) for call in expected.values())
-    assert check_store(data, lambda *_: None).findings == []
+    assert number("sum(calls) FROM call_counts", "AND width = 1") == len(expected)
+    assert number("count(*) FROM calls") == len(expected)
+    assert number("count(*) FROM waiting_events") == 0
+    assert number("count(*) FROM quarantine") == 0
+    assert number("count(*) FROM logs") == sum(bool(call["events"]) for call in expected.values())
+    assert number("sum(event_count) FROM calls") == sum(len(call["events"]) for call in expected.values())
+    assert check_store(stores.location(data), lambda *_: None).findings == []
 
 
 def killed(server, rounds, seed, readers=2, told=lambda *_: None):

@@ -8,7 +8,7 @@ import socket
 import subprocess
 import tempfile
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import psycopg
 
@@ -31,9 +31,9 @@ def free_port():
 
 
 class Cluster:
-    """A server of its own; ``stop()`` it, or use it as a context manager."""
+    """A server of its own, or a streaming replica of *primary*; ``stop()`` it, or use it as a context manager."""
 
-    def __init__(self, *settings, auth="trust", password="unsaid"):
+    def __init__(self, *settings, auth="trust", password="unsaid", primary=None):
         self.directory = Path(tempfile.mkdtemp(prefix="callhouse-postgres-"))
         self.port = free_port()
         self._settings = settings
@@ -43,17 +43,28 @@ class Cluster:
         if self._as:
             shutil.chown(self.directory, "postgres", "postgres")
         self.data = self.directory / "data"
-        self.superuser = f"postgresql://postgres:{quote(password)}@127.0.0.1:{self.port}"
+        self.superuser = f"postgresql://postgres:{quote(password, safe='')}@127.0.0.1:{self.port}"
+        self.password = password
+        self.process = None
+        try:
+            self._make(auth) if primary is None else self._copy(primary)
+        except BaseException:
+            self.remove()
+            raise
+
+    def _copy(self, primary):
+        self.run("pg_basebackup", "--pgdata", self.data, "--dbname", primary.superuser, "--write-recovery-conf",
+                 "--checkpoint", "fast", "--no-sync")  # fmt: skip
+        self.start()
+
+    def _make(self, auth):
         secret = self.directory / "password"
-        secret.write_text(password)
+        secret.write_text(self.password)
         secret.chmod(0o644)
         self.run("initdb", "--pgdata", self.data, "--username", "postgres", "--pwfile", secret, "--auth", auth,
                  "--encoding", "UTF8", "--locale", "C.UTF-8", "--no-sync", "--data-checksums")  # fmt: skip
-        self.process = None
         self.start()
-        with psycopg.connect(f"{self.superuser}/postgres", autocommit=True) as admin:
-            admin.execute(f"CREATE ROLE {USER} LOGIN PASSWORD '{password}'")
-        self.password = password
+        self.sql(f"CREATE ROLE {USER} LOGIN PASSWORD '{self.password}'")
 
     def run(self, program, *arguments):
         """Run one of PostgreSQL's own programs to its end."""
@@ -61,6 +72,13 @@ class Cluster:
         done = subprocess.run(command, cwd="/", check=False, capture_output=True, text=True, **self._as)
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+    def sql(self, *statements):
+        """Run *statements* as superuser; what the last gives."""
+        with psycopg.connect(f"{self.superuser}/postgres", autocommit=True) as admin:
+            for statement in statements:
+                done = admin.execute(statement)
+            return done.fetchall() if done.description else []
 
     def start(self):
         settings = ("listen_addresses=127.0.0.1", f"port={self.port}", f"unix_socket_directories={self.directory}",
@@ -99,11 +117,18 @@ class Cluster:
         name = next(self._databases)
         with psycopg.connect(f"{self.superuser}/postgres", autocommit=True) as admin:
             admin.execute(f"CREATE DATABASE {name} OWNER {USER} TEMPLATE {template} STRATEGY wal_log")
-        return f"postgresql://{USER}:{quote(self.password)}@127.0.0.1:{self.port}/{name}"
+        return f"postgresql://{USER}:{quote(self.password, safe='')}@127.0.0.1:{self.port}/{name}"
+
+    def drop(self, *urls):
+        """Drop the databases with these URLs, whoever is connected to them."""
+        with psycopg.connect(f"{self.superuser}/postgres", autocommit=True) as admin:
+            for url in urls:
+                admin.execute(f"DROP DATABASE {urlsplit(url).path[1:]} WITH (FORCE)")
 
     def remove(self):
         if self.process is not None and self.process.poll() is None:
-            self.stop()
+            # Nothing of it need be on the disk any more.
+            self.stop(signal.SIGQUIT)
         shutil.rmtree(self.directory)
 
     def __enter__(self):

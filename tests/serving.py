@@ -7,18 +7,16 @@ import signal
 import subprocess
 import sys
 import time
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import apsw
 import httpx
 
 import command
+import stores
 from callhouse.clock import now
 from callhouse.model.account import Retention
 from callhouse.store import open_store
-from callhouse.store.sqlite import FILE_NAME
 from command import Started, kill_group
 
 COMMAND = [sys.executable, "-m", "callhouse"]
@@ -27,7 +25,7 @@ SECONDS = 60
 
 def callhouse(*arguments, data=None, check=True, env=None, typed=None):
     """Run the command line, with *typed* on its standard input; the finished process, with its output as text."""
-    words = [*map(str, arguments), *([] if data is None else ["--data", str(data)])]
+    words = [*map(str, arguments), *([] if data is None else stores.options(data))]
     if env is None and typed is None:
         done = command.run(words)
     else:
@@ -85,7 +83,7 @@ class Server:
         self.start()
 
     def start(self):
-        words = ["serve", "--data", str(self.data), "--port", "0", "--set", "log.format=json", *self._settings]
+        words = ["serve", *stores.options(self.data), "--port", "0", "--set", "log.format=json", *self._settings]
         with self.log.open("ab") as log:
             if self._command is None:
                 self.process = Started(words, stdout=subprocess.PIPE, stderr=log)
@@ -132,7 +130,7 @@ def create_account(data, email="ops@example.com", *options) -> Login:
     given = dict(zip([name.removeprefix("--") for name in options[::2]], options[1::2], strict=True))
 
     async def create():
-        store = await open_store(Path(data), retention=Retention(), clock=now)
+        store = await open_store(stores.location(data), retention=Retention(), clock=now)
         try:
             return await store.accounts.create(
                 email=email,
@@ -163,18 +161,6 @@ def wait_until(condition, what):
         assert time.monotonic() < deadline, f"{what} did not happen"
         time.sleep(0.02)
     return value
-
-
-@contextmanager
-def held_write_lock(server):
-    """Nobody else can write to the store meanwhile; reading goes on."""
-    db = apsw.Connection(str(server.data / FILE_NAME))
-    db.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-    finally:
-        db.execute("ROLLBACK")
-        db.close()
 
 
 def ndjson(records):

@@ -6,6 +6,7 @@ import base64
 import pytest
 from litestar import Request
 
+import stores
 from callhouse.auth import FREE_FAILURES, KNOWN_SECONDS, SECONDS_A_FAILURE, Authenticator, Throttle, parse_basic
 from callhouse.clock import now
 from callhouse.errors import NotAuthenticated, RequestError, TooManyFailures
@@ -162,7 +163,7 @@ def test_a_password_that_was_right_within_a_day_is_taken_from_an_address_that_is
             return type(error)
 
     async def work():
-        store = await open_store(server.data, retention=Retention(), clock=now)
+        store = await open_store(stores.location(server.data), retention=Retention(), clock=now)
         authenticator = Authenticator(store, clock)
         assert await status(authenticator, login.password) == login.id
         for _ in range(2):
@@ -183,7 +184,7 @@ def test_guesses_made_all_at_once_are_no_more_than_those_made_one_by_one(running
     server, login = running
 
     async def work():
-        store = await open_store(server.data, retention=Retention(), clock=now)
+        store = await open_store(stores.location(server.data), retention=Retention(), clock=now)
         authenticator = Authenticator(store, Ticks())
 
         async def status(password):
@@ -242,7 +243,7 @@ def test_a_rotated_key_stops_at_once(running):
 def test_the_store_holds_no_secret_in_the_clear(running):
     server, login = running
     server.stop()
-    content = b"".join(file.read_bytes() for file in server.data.iterdir() if file.is_file())
+    content = stores.content(server.data)
     assert login.email.encode() in content
     for secret in (login.developer_key, login.password, login.auth_token):
         assert secret.encode() not in content

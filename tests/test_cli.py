@@ -13,12 +13,12 @@ import tracemalloc
 from collections import Counter
 from types import SimpleNamespace
 
-import apsw
 import httpx
 import pytest
 import typer.main
 from typer.testing import CliRunner
 
+import stores
 from callhouse import __version__, simulation
 from callhouse.cli import app
 from callhouse.cli.quarantine import SHOWN
@@ -44,7 +44,7 @@ def flat(text):
 
 def in_process(*arguments, data=None, env=None):
     """The command line without a process of its own, which saves most of the time."""
-    where = [] if data is None else ["--data", data]
+    where = [] if data is None else stores.options(data)
     return CliRunner().invoke(app, list(map(str, (*arguments, *where))), env={"TERM": "dumb", **(env or {})})
 
 
@@ -77,7 +77,7 @@ COMMANDS = list(leaves(typer.main.get_command(app)))
 
 def test_these_are_all_the_commands():
     assert {" ".join(path) for path in COMMANDS} == {
-        "demo", "serve", "config", "generate", "import", "search", "backup", "restore", "check",
+        "demo", "serve", "config", "generate", "import", "search", "backup", "restore", "check", "move",
         "accounts create", "accounts list", "accounts show", "accounts set", "accounts deactivate",
         "accounts activate", "accounts rotate", "accounts password",
         "quarantine list", "quarantine replay", "quarantine drop",
@@ -153,7 +153,8 @@ class TestAccounts:
             for command in (("list",), ("show", made.id))
             for form in ((), ("--json",))
         )
-        stored = b"".join(file.read_bytes() for file in tmp_path.rglob("*") if file.is_file())
+        stored = stores.content(tmp_path)
+        assert b"a@example.com" in stored
         for secret in secrets:
             assert secret not in again
             assert secret.encode() not in stored
@@ -418,7 +419,7 @@ class TestQuarantine:
 
         def kept(records):
             async def work():
-                store = await open_store(tmp_path, retention=Retention(), clock=now)
+                store = await open_store(stores.location(tmp_path), retention=Retention(), clock=now)
                 account = await store.accounts.get(1)
                 for raw in records:
                     await store.load([Record(account=account, source="calls", raw=raw, read=f"reason {raw[-1:]}")])
@@ -474,9 +475,13 @@ class TestQuarantine:
 
     def test_records_are_kept_compressed(self, keep):
         data = keep([b'{"session_id": "s", "note": "' + b"again and again " * 10_000 + b'"'])
-        db = apsw.Connection(str(data / FILE_NAME), flags=apsw.SQLITE_OPEN_READONLY)
-        assert db.execute("SELECT length(record) FROM quarantine").get < 1_000
-        db.close()
+        [(size,)] = stores.sql(data, "SELECT length(record) FROM quarantine")
+        assert size < 1_000
+
+
+def count(data, table):
+    [(rows,)] = stores.sql(data, f"SELECT count(*) FROM {table}")
+    return rows
 
 
 class TestConfig:
@@ -556,9 +561,7 @@ class TestGenerate:
         """What ``generate --json`` printed, and the calls that are in the store without what the clock decides."""
         create_account(data)
         shown = printed("generate", "--account", 1, *options, data=data)
-        db = apsw.Connection(str(data / FILE_NAME), flags=apsw.SQLITE_OPEN_READONLY)
-        rows = db.execute("SELECT direction, src, dest, application_name, event_count, call_uuid FROM calls").fetchall()
-        db.close()
+        rows = stores.sql(data, "SELECT direction, src, dest, application_name, event_count, call_uuid FROM calls")
         return shown, Counter(rows)
 
     def test_the_same_seed_makes_the_same_calls_and_another_seed_others(self, tmp_path):
@@ -575,21 +578,17 @@ class TestGenerate:
     def test_logs_can_be_for_the_newest_calls_alone(self, tmp_path):
         create_account(tmp_path)
         printed("generate", "--calls", 200, "--days", 4, "--log-days", 1, "--account", 1, data=tmp_path)
-        db = apsw.Connection(str(tmp_path / FILE_NAME), flags=apsw.SQLITE_OPEN_READONLY)
-        logged = db.execute("SELECT min(started) / 1000 FROM calls WHERE event_count > 0").get
+        [(logged,)] = stores.sql(tmp_path, "SELECT min(started) / 1000 FROM calls WHERE event_count > 0")
         assert time.time() - 86_400 - 3_600 < logged < time.time()
-        assert db.execute("SELECT count(*) FROM calls WHERE event_count = 0").get > 100
-        assert db.execute("SELECT count(*) FROM logs").get > 10
-        db.close()
+        assert count(tmp_path, "calls WHERE event_count = 0") > 100
+        assert count(tmp_path, "logs") > 10
 
     def test_it_adds_to_what_is_there_and_says_how_many(self, tmp_path):
         create_account(tmp_path)
         assert callhouse("generate", "--calls", 20, "--account", 1, data=tmp_path).stdout.startswith("20 calls in ")
         printed("generate", "--calls", 30, "--account", 1, "--days", 2, "--seed", 2, data=tmp_path)
-        db = apsw.Connection(str(tmp_path / FILE_NAME), flags=apsw.SQLITE_OPEN_READONLY)
-        assert db.execute("SELECT count(*) FROM calls").get == 50
-        assert db.execute("SELECT sum(calls) FROM call_counts WHERE width = 1").get == 50
-        db.close()
+        assert count(tmp_path, "calls") == 50
+        assert stores.sql(tmp_path, "SELECT sum(calls) FROM call_counts WHERE width = 1") == [(50,)]
 
     def test_calls_older_than_their_retention_are_told_and_end_with_status_1(self, tmp_path):
         create_account(tmp_path)
@@ -606,9 +605,8 @@ class TestGenerate:
         assert printed("quarantine", "replay", "--all", data=tmp_path) == {
             "accepted": shown["refused"], "still_refused": {},
         }  # fmt: skip
-        db = apsw.Connection(str(tmp_path / FILE_NAME), flags=apsw.SQLITE_OPEN_READONLY)
-        assert db.execute("SELECT count(*), count(started), count(ended), count(amount) FROM calls").get == (100,) * 4
-        db.close()
+        counted = "SELECT count(*), count(started), count(ended), count(amount) FROM calls"
+        assert stores.sql(tmp_path, counted) == [(100,) * 4]
 
     def test_a_refused_call_is_kept_as_the_record_that_ingest_would_read_as_the_same(self):
         for call, events in simulation.calls(1, 500, 1_700_000_000_000, 1_700_100_000_000):
@@ -684,7 +682,7 @@ class TestSearch:
     @pytest.mark.parametrize("word", ['"', "-", "*", "'"])
     def test_signs_alone_are_no_words(self, searchable, word):
         data, account = searchable
-        done = in_process("search", "--account", account, "--data", data, "--", word)
+        done = in_process("search", "--account", account, *stores.options(data), "--", word)
         assert done.exit_code == 2
 
     def test_no_word_leads_to_another_accounts_calls(self, searchable):
@@ -716,7 +714,7 @@ class TestServe:
         )  # fmt: skip
 
     def test_port_0_takes_a_free_port_and_the_ready_line_names_it(self, tmp_path):
-        with self.run("--data", tmp_path / "data", "--port", 0, "--host", "127.0.0.1") as process:
+        with self.run(*stores.options(tmp_path / "data"), "--port", 0, "--host", "127.0.0.1") as process:
             try:
                 match = re.fullmatch(r"Callhouse is ready on (http://127\.0\.0\.1:(\d+))\n", process.stdout.readline())
                 assert int(match[2]) > 0
@@ -752,6 +750,7 @@ class TestServe:
         with pytest.raises(CallhouseError, match=r"port 443: Permission denied\. Ports below 1024 take a privilege"):
             _reserved("127.0.0.1", 443)
 
+    @pytest.mark.sqlite_only
     def test_an_unusable_data_directory_ends_with_status_1_and_names_it(self, tmp_path):
         file = tmp_path / "file"
         file.write_text("no directory")
@@ -764,14 +763,14 @@ class TestServe:
         # Nothing was destroyed.
         assert (foreign / FILE_NAME).read_bytes().startswith(b"this is no SQLite")
 
+    @pytest.mark.sqlite_only
     def test_a_store_of_a_newer_program_ends_with_status_1(self, tmp_path):
         create_account(tmp_path)
-        db = apsw.Connection(str(tmp_path / FILE_NAME))
-        db.pragma("user_version", 999)
-        db.close()
+        stores.sql(tmp_path, "PRAGMA user_version = 999")
         assert "newer than this program" in serve_refused("--port", 0, data=tmp_path)
 
 
+@pytest.mark.sqlite_only
 class TestDemo:
     def start(self, tmp_path, *arguments):
         return subprocess.Popen(
@@ -802,11 +801,8 @@ class TestDemo:
                 assert httpx.get(f"{address}/api/calls/1/2", auth=(user, password), timeout=SECONDS).status_code == 200
 
                 [directory] = tmp_path.iterdir()
-                db = apsw.Connection(str(directory / FILE_NAME), flags=apsw.SQLITE_OPEN_READONLY)
-                count = "SELECT count(*) FROM calls"
-                wait_until(lambda: db.execute(count).get >= 302, "live calls coming in")
-                wait_until(lambda: db.execute("SELECT count(*) FROM waiting_events").get, "events of live calls")
-                db.close()
+                wait_until(lambda: count(directory, "calls") >= 302, "live calls coming in")
+                wait_until(lambda: count(directory, "waiting_events"), "events of live calls")
             finally:
                 process.send_signal(signal.SIGTERM)
             assert process.wait(SECONDS) == 0
@@ -853,9 +849,7 @@ class TestDemo:
                 process.send_signal(signal.SIGINT)
                 assert process.wait(SECONDS) == 0
         assert len(printed("accounts", "list", data=data)) == 1
-        db = apsw.Connection(str(data / FILE_NAME), flags=apsw.SQLITE_OPEN_READONLY)
-        assert 50 <= db.execute("SELECT count(*) FROM calls").get < 70
-        db.close()
+        assert 50 <= count(data, "calls") < 70
 
     def test_a_port_in_use_ends_with_status_1(self, tmp_path, server):
         with self.start(tmp_path, "--calls", 10, "--port", server.url.rpartition(":")[2]) as process:
@@ -882,6 +876,7 @@ READING = [
 ]
 
 
+@pytest.mark.sqlite_only
 @pytest.mark.parametrize("command", READING, ids=lambda command: " ".join(command[:2]))
 def test_a_command_that_needs_a_store_makes_none_where_there_is_none_and_says_what_does(tmp_path, command):
     (tmp_path / "empty").mkdir()
@@ -895,6 +890,7 @@ def test_a_command_that_needs_a_store_makes_none_where_there_is_none_and_says_wh
     assert f"The data directory {file} cannot be used: it is a file." in refused(1, *command, data=file)
 
 
+@pytest.mark.sqlite_only
 def test_commands_that_fill_a_store_make_one_where_there_is_none(tmp_path):
     assert "no account 1" in refused(1, "generate", "--calls", 1, "--account", 1, data=tmp_path / "generated")
     printed("accounts", "create", "--email", "a@example.com", data=tmp_path / "accounts")

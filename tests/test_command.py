@@ -7,6 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from command import SECONDS, run
 from serving import COMMAND, Server, wait_until
 
@@ -60,6 +62,7 @@ def test_a_command_is_run_in_the_directory_and_environment_of_the_moment(tmp_pat
     assert '"warning"' not in run(["config", "--json"]).stdout
 
 
+@pytest.mark.sqlite_only
 def test_what_the_tests_leave_running_ends_with_them(tmp_path):
     program = "import os, serving, sys; print(serving.Server(sys.argv[1]).process.pid, flush=True); os._exit(1)"
     done = subprocess.run(

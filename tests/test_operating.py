@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import json
+import re
 import shutil
 import socket
 import subprocess
@@ -12,18 +13,19 @@ import time
 import xml.etree.ElementTree as ET
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from math import isnan
 from types import SimpleNamespace
 from urllib.parse import urlsplit
 
-import apsw
 import httpx
 import pytest
 
+import stores
 from callhouse.app import create_app
 from callhouse.settings import Settings, StoreSettings
 from callhouse.store import LEAST_FREE
 from callhouse.store.sqlite import FILE_NAME
-from serving import SECONDS, Server, callhouse, get, held_write_lock, send, wait_until
+from serving import SECONDS, Server, callhouse, get, send, wait_until
 from watching import MEGABYTE, Memory, is_idle, metrics, raw_get, value, wait_until_still, worker
 
 
@@ -77,7 +79,7 @@ class TestProbes:
     def test_a_store_that_cannot_be_written_is_not_ready_while_reading_goes_on(self, own_server):
         server = own_server()
         login = server.account()
-        with held_write_lock(server):
+        with stores.no_writing(server.data):
             answer = server.client.get("/readyz")
             assert (answer.status_code, answer.json()) == (503, {"status": "the store cannot be written"})
             assert server.client.get("/healthz").status_code == 200
@@ -91,7 +93,7 @@ class TestProbes:
         server = own_server()
         login = server.account()
         with ThreadPoolExecutor(1) as pool:
-            with held_write_lock(server):
+            with stores.no_writing(server.data):
                 sent = pool.submit(send, server, login, [{"session_id": "s"}])
                 wait_until(lambda: value(server, "callhouse_requests_in_flight") == 2, "sending")
                 wait_until(lambda: value(server, "callhouse_ingest_queue_records") == 1, "waiting")
@@ -99,6 +101,7 @@ class TestProbes:
             assert sent.result(SECONDS) == {"accepted": 1, "rejected": []}
         wait_until(lambda: value(server, "callhouse_ingest_queue_records") == 0, "an empty queue")
 
+    @pytest.mark.sqlite_only
     def test_a_disk_that_is_nearly_full_is_not_ready_though_a_little_can_be_written(self, tmp_path, monkeypatch):
         free = LEAST_FREE
 
@@ -123,6 +126,7 @@ class TestProbes:
 
         asyncio.run(work())
 
+    @pytest.mark.sqlite_only
     def test_a_store_whose_file_is_spoilt_is_not_ready(self, own_server):
         server = own_server()
         server.account()
@@ -206,9 +210,14 @@ class TestMetrics:
             assert found["callhouse_store_seconds_sum", ("operation", operation)] > 0
         assert found["callhouse_store_rows", ("table", "calls")] == 10_000
         assert 9_000 < found["callhouse_store_rows", ("table", "logs")] <= 10_000
-        size = sum(file.stat().st_size for file in server.data.iterdir() if not file.name.endswith("-shm"))
-        assert found["callhouse_store_bytes",] == size
-        assert abs(found["callhouse_store_free_bytes",] - shutil.disk_usage(server.data).free) < 2**30
+        if stores.databases is None:
+            size = sum(file.stat().st_size for file in server.data.iterdir() if not file.name.endswith("-shm"))
+            assert found["callhouse_store_bytes",] == size
+            assert abs(found["callhouse_store_free_bytes",] - shutil.disk_usage(server.data).free) < 2**30
+        else:
+            assert found["callhouse_store_bytes",] > 2**20
+            # Only the database's server knows.
+            assert isnan(found["callhouse_store_free_bytes",])
         oldest = get(server, login, f"/api/calls/0/{int(time.time())}?limit=1&offset=9999").json()["calls"][0]
         horizon = "callhouse_retention_horizon_timestamp_seconds"
         # The calls are counted by the hour.
@@ -277,15 +286,13 @@ class TestLog:
     def test_a_failure_is_logged_with_its_cause_which_the_answer_does_not_tell(self, own_server):
         server = own_server()
         login = server.account()
-        db = apsw.Connection(str(server.data / FILE_NAME))
-        db.execute("ALTER TABLE calls RENAME TO elsewhere")
+        stores.sql(server.data, "ALTER TABLE calls RENAME TO elsewhere")
         answer = get(server, login, "/api/calls/1/1000000")
-        db.execute("ALTER TABLE elsewhere RENAME TO calls")
-        db.close()
+        stores.sql(server.data, "ALTER TABLE elsewhere RENAME TO calls")
         assert (answer.status_code, answer.json()) == (500, {"error": "Database error."})
         [failure] = wait_until(lambda: [x for x in self.lines(server) if x["event"] == "request.failed"], "logging")
         assert failure["level"] == "error"
-        assert "no such table" in failure["exception"]
+        assert re.search("no such table|does not exist", failure["exception"])
         assert get(server, login, "/api/calls/1/1000000").status_code == 200
 
     def test_the_level_warning_logs_no_requests(self, own_server):
@@ -310,7 +317,7 @@ class TestLimits:
             return sent
 
         with ThreadPoolExecutor(1) as pool:
-            with held_write_lock(server):
+            with stores.no_writing(server.data):
                 held = pool.submit(send_until_taken)
                 answer = wait_until(
                     lambda: (a := get(server, login, "/api/calls/1/2")).status_code == 429 and a, "being busy"
@@ -329,9 +336,7 @@ class TestLimits:
                 assert value(server, "callhouse_requests_in_flight") == 2
             assert held.result(SECONDS).status_code == 200
         wait_until(lambda: get(server, login, "/api/calls/1/2").status_code == 200, "being idle")
-        db = apsw.Connection(str(server.data / FILE_NAME), flags=apsw.SQLITE_OPEN_READONLY)
-        assert db.execute("SELECT session_id FROM calls").fetchall() == [("held",)]
-        db.close()
+        assert stores.sql(server.data, "SELECT session_id FROM calls") == [("held",)]
 
 
 class TestMemory:
@@ -423,7 +428,7 @@ class TestHangUp:
                 httpx.post(f"{server.url}/ingest/calls", json={"session_id": "gone"}, auth=login.fuse, timeout=1)
             gone.set()
 
-        with held_write_lock(server):
+        with stores.no_writing(server.data):
             thread = threading.Thread(target=impatient)
             thread.start()
             assert gone.wait(SECONDS)
@@ -432,9 +437,7 @@ class TestHangUp:
         # It may have been kept: it was never told. Sending it again makes that certain, and changes nothing else.
         assert send(server, login, [{"session_id": "gone"}])["accepted"] == 1
         wait_until(lambda: is_idle(server), "being idle")
-        db = apsw.Connection(str(server.data / FILE_NAME), flags=apsw.SQLITE_OPEN_READONLY)
-        assert sorted(db.execute("SELECT session_id FROM calls").fetchall()) == [("gone",), ("next",)]
-        db.close()
+        assert sorted(stores.sql(server.data, "SELECT session_id FROM calls")) == [("gone",), ("next",)]
 
 
 @pytest.mark.parametrize("form", ["console", "json"])

@@ -15,6 +15,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import pytest
 
+import stores
 from callhouse.model.call import Call
 from callhouse.store.check import check_store
 from conftest import KEEP_ALL
@@ -123,7 +124,7 @@ def test_no_parameter_of_any_route_reaches_the_database_as_sql_or_another_accoun
                 assert not re.search("sqlite|syntax error|no such", answer.text), (path, name, value)
                 asked += 1
     assert asked > 300
-    assert check_store(server.data, lambda *_: None).findings == []
+    assert check_store(stores.location(server.data), lambda *_: None).findings == []
 
 
 def test_no_name_or_secret_of_credentials_reaches_the_database_as_sql(server, victim):
@@ -167,7 +168,7 @@ def test_whatever_stands_in_a_field_comes_back_as_text_and_nothing_else_changes(
         else:
             assert answer.headers["content-type"] == "application/json"
             json.loads(answer.content)
-    report = check_store(server.data, lambda *_: None)
+    report = check_store(stores.location(server.data), lambda *_: None)
     assert report.findings == []
 
 

@@ -4,7 +4,7 @@ import asyncio
 import gc
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
+from math import nan
 from typing import Any
 
 import msgspec
@@ -87,14 +87,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
-        store = await open_store(
-            Path(settings.store.data),
-            retention=settings.retention.parsed(),
-            clock=clock,
-            max_events=settings.ingest.max_events,
-            max_log=settings.ingest.max_log,
-            read_limit=settings.store.read_seconds(),
-        )
+        store = await _opened(settings, clock)
         app.state.store = store
         app.state.authenticator = Authenticator(store)
         app.state.pump = Pump(store, settings.ingest)
@@ -117,7 +110,7 @@ def create_app(
         # What there is now stays; the collector need not look at it again and again.
         gc.collect()
         gc.freeze()
-        log.info("server.started", version=__version__, data=settings.store.data)
+        log.info("server.started", version=__version__, store=settings.store.shown())
         try:
             yield
         finally:
@@ -171,6 +164,25 @@ def create_app(
     )
     app.state.documentation = documentation.Documentation(app, wires)
     return Access(answered, settings.server.max_in_flight, overloaded)
+
+
+async def _opened(settings: Settings, clock: Callable[[], int]) -> Store:
+    try:
+        return await open_store(
+            settings.store.location(),
+            retention=settings.retention.parsed(),
+            clock=clock,
+            max_events=settings.ingest.max_events,
+            max_log=settings.ingest.max_log,
+            read_limit=settings.store.read_seconds(),
+            distributed=settings.store.distributed,
+            replicas=settings.store.replica_urls(),
+            replica_lag=settings.store.replica_seconds(),
+        )
+    except StoreUnavailable as error:
+        # Who starts this process sees only that it ended.
+        log.error("server.not_started", error=str(error))
+        raise
 
 
 async def keep_up(store: Store, silences: Sequence[Silence]) -> None:
@@ -274,8 +286,8 @@ async def metrics(request: Request[Any, Any, Any]) -> Response[Any]:
         for table, rows in statistics.rows.items():
             STORED_ROWS.labels(table).set(rows)
         STORED_BYTES.set(statistics.bytes)
-        if statistics.free is not None:
-            FREE_BYTES.set(statistics.free)
+        # Zero would tell of a full disk.
+        FREE_BYTES.set(nan if statistics.free is None else statistics.free)
         for kind, oldest in (("calls", statistics.oldest_call), ("logs", statistics.oldest_log)):
             HORIZON.labels(kind).set(0 if oldest is None else oldest / 1000)
     QUEUE_DEPTH.set(store.waiting)

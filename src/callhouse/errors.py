@@ -24,6 +24,7 @@ CallhouseError
 │   │   └── AnswerTooLong       its answer is longer than any that is taken
 │   ├── SecretUnavailable       the file or variable does not hold the secret that it is to hold
 │   └── VendorRefusal           the vendor takes the credentials for wrong
+├── MoveError                   a store that cannot be moved, or not further
 ├── FileUnreadable              a file that cannot be imported, or not to its end
 └── SettingsError               a setting that is unknown or malformed
 """
@@ -148,6 +149,10 @@ class SecretUnavailable(MirrorError):
 
 class VendorRefusal(MirrorError):
     """The vendor lets nobody in with these credentials; somebody has to see to it."""
+
+
+class MoveError(CallhouseError):
+    """A store that cannot be moved, or not further; the message is for the operator and holds no secret."""
 
 
 class FileUnreadable(CallhouseError):

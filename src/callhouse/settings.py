@@ -1,5 +1,6 @@
 """What an operator may set: defaults, then a TOML file, then the environment, then flags; the later one wins."""
 
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -19,6 +20,10 @@ from callhouse.sources import Source
 from callhouse.wire.plivo.limits import PlivoLimits
 
 ENVIRONMENT_PREFIX = "CALLHOUSE_"
+_SECRET = {"store.url", "store.replicas"}
+_SCHEMES = ("postgresql://", "postgres://")
+_PASSWORDS = re.compile(r"(?<=//)([^/@:\s]*):(?:(?!\spostgres(?:ql)?://).)*(?=@)|(?<=password=)[^&\s]*", re.DOTALL)
+"""Up to the last ``@`` of a URL, as one that was not percent-encoded may hold anything."""
 NOT_SETTINGS = ("CALLHOUSE_CONFIG", "CALLHOUSE_TEST_")
 """Beginnings of variables of ours that are no settings."""
 
@@ -34,7 +39,41 @@ class ServerSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
 
 class StoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     data: str = "callhouse-data"
+    url: str = ""
+    distributed: bool = False
+    replicas: str = ""
+    replica_lag: str = "1s"
     read_limit: str = "30s"
+
+    def location(self) -> Path | str:
+        """What open_store takes. Raises SettingsError."""
+        if self.url and not self.url.startswith(_SCHEMES):
+            # What else libpq would take may hold a password, too.
+            raise SettingsError("store.url is no URL of PostgreSQL: postgresql://user@host/name expected.")
+        return self.url or Path(self.data)
+
+    def shown(self) -> str:
+        """The same for a person to read, without a password."""
+        return without_password(self.url) if self.url else self.data
+
+    def replica_urls(self) -> list[str]:
+        """The replicas one by one. Raises SettingsError."""
+        urls = self.replicas.split()
+        if urls and not self.url:
+            raise SettingsError("store.replicas is set, but store.url is not: only a database has replicas.")
+        if not all(url.startswith(_SCHEMES) for url in urls):
+            raise SettingsError("store.replicas: postgresql://user@host/name expected, several with spaces.")
+        return urls
+
+    def replica_seconds(self) -> float:
+        """How far behind a replica may be. Raises SettingsError."""
+        try:
+            lag = parse_duration(self.replica_lag)
+        except ValueError as error:
+            raise SettingsError(f"store.replica_lag: {error}.") from None
+        if not lag:
+            raise SettingsError(f"store.replica_lag is {self.replica_lag!r}: a duration above zero expected.")
+        return lag / SECOND
 
     def read_seconds(self) -> float | None:
         """The limit of a read; None when there is none. Raises SettingsError."""
@@ -109,6 +148,10 @@ HELP = {
     "server.tls_cert": "PEM file of the certificate and its chain; with `server.tls_key`, HTTPS alone.",
     "server.tls_key": "PEM file of its private key, which is not encrypted.",
     "store.data": "Directory of the store; `serve` and `accounts create` make it.",
+    "store.url": "PostgreSQL database of the store, `postgresql://user@host/name`; the directory is not used then.",
+    "store.distributed": "Whether the database is one of Citus, over whose servers the accounts are spread.",
+    "store.replicas": "Replicas of the database that may be read from: URLs, with spaces.",
+    "store.replica_lag": "How far behind the database what is read from a replica may be.",
     "store.read_limit": "How long reading for one answer may take before it is stopped.",
     "retention.details": "How long a call's log is kept, from the call's end.",
     "retention.sessions": "How long a call is kept for the DEV view, from its start.",
@@ -155,6 +198,9 @@ def load(file: Path | None, environment: Mapping[str, str], flags: Mapping[str, 
     for variable, text in sorted(environment.items()):
         if variable.startswith(ENVIRONMENT_PREFIX) and not variable.startswith(NOT_SETTINGS):
             _choose(chosen, variables.get(variable, variable), text, variable)
+    if "store.data" in flags and chosen["store.url"][0]:
+        # A directory that is named by hand is meant, whatever database is set elsewhere.
+        chosen["store.url"] = ("", "command line")
     for key, text in flags.items():
         _choose(chosen, key, text, "command line")
     values = {key: _checked(key, value, origin) for key, (value, origin) in chosen.items()}
@@ -168,9 +214,15 @@ def load(file: Path | None, environment: Mapping[str, str], flags: Mapping[str, 
     }
     settings = msgspec.structs.replace(msgspec.convert(tree, Settings), sources=options)
     settings.retention.parsed()
+    settings.store.location()
     settings.store.read_seconds()
+    settings.store.replica_urls()
+    settings.store.replica_seconds()
     settings.mirror.every_ms()
-    return settings, [InForce(key, str(values[key]), origin) for key, (_, origin) in chosen.items()]
+    return settings, [
+        InForce(key, without_password(str(values[key])) if key in _SECRET else str(values[key]), origin)
+        for key, (_, origin) in chosen.items()
+    ]
 
 
 def _options(source: Source, options: msgspec.Struct) -> msgspec.Struct:
@@ -179,6 +231,11 @@ def _options(source: Source, options: msgspec.Struct) -> msgspec.Struct:
     except ValueError as error:
         raise SettingsError(f"sources.{source.name}.{error}.") from None
     return options
+
+
+def without_password(url: str) -> str:
+    """*url* with stars in the place of what nobody is to see."""
+    return _PASSWORDS.sub(lambda found: f"{found[1]}:***" if found[1] is not None else "***", url)
 
 
 def variable_of(key: str) -> str:
@@ -195,8 +252,8 @@ def document() -> str:
             "",
             "Each setting has a default, which a TOML file (`--config FILE`, or the variable `CALLHOUSE_CONFIG`)",
             "overrides, which the environment overrides, which a flag overrides: `--set KEY=VALUE`, or `--host`,",
-            "`--port` and `--data` for the three that are set most. A key that does not exist is an error.",
-            "`callhouse config` prints what is in force and where each value came from.",
+            "`--port`, `--data` and `--store` (the URL) for those that are set most. A key that does not exist is an",
+            "error. `callhouse config` prints what is in force and where each value came from.",
             "",
             "| key | environment variable | default | meaning |",
             "| --- | --- | --- | --- |",

@@ -8,6 +8,7 @@ import time
 
 import pytest
 
+import stores
 from callhouse.model.account import Retention
 from callhouse.model.instant import DAY, HOUR, SECOND
 from callhouse.model.record import Record
@@ -39,7 +40,7 @@ def logins(server, tmp_path):
     ours, theirs = server.account("ops@x"), server.account("other@x")
 
     async def fill():
-        store = await open_store(tmp_path / "data", retention=Retention(), clock=lambda: NOW)
+        store = await open_store(stores.location(tmp_path / "data"), retention=Retention(), clock=lambda: NOW)
         await followed(store, "sales", "plivo", ours.id, had=Window(NOW - 88 * DAY, NOW - 3 * HOUR))
         await followed(store, "logs", "plivo", ours.id, losses={NOW // DAY - 2: 14, NOW // DAY - 1: UNKNOWN})
         await followed(store, "theirs", "dev", theirs.id)
@@ -132,7 +133,7 @@ def test_an_operator_sees_the_bytes_of_each_table(server, logins, operator, tmp_
     sizes = dict(re.findall(r"(calls|logs|log_words the words of the logs|all others) (?:\d+ )?([\d.]+) KiB", page))
     assert set(sizes) == {"calls", "logs", "log_words the words of the logs", "all others"}, page
     assert re.search(r"\bcalls 200 [\d.]+ KiB", page), page
-    whole = sum(file.stat().st_size for file in (tmp_path / "data").glob("callhouse.db*")) / 1024
+    whole = stores.size(tmp_path / "data") / 1024
     assert 0.2 * whole < sum(map(float, sizes.values())) <= 1.2 * whole
 
 
@@ -141,7 +142,7 @@ def test_what_a_mirror_could_not_understand_is_tried_again_and_tells_of_the_mirr
     call = {**CALL, **dict.fromkeys(("initiation_time", "answer_time", "end_time"), ended), "call_uuid": "once refused"}
 
     async def refuse():
-        store = await open_store(tmp_path / "data", retention=Retention(), clock=lambda: NOW)
+        store = await open_store(stores.location(tmp_path / "data"), retention=Retention(), clock=lambda: NOW)
         account = await store.accounts.get(logins[0].id)
         raw = json.dumps(call).encode()
         await store.load([Record(account=account, source="mirror:plivo", raw=raw, read="was odd", origin="sales")])

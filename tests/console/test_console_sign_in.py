@@ -6,12 +6,11 @@ import time
 from http.cookies import SimpleCookie
 from urllib.parse import quote
 
-import apsw
 import httpx
 import pytest
 import trustme
 
-from callhouse.store.sqlite import FILE_NAME
+import stores
 from console.visiting import Visitor
 from serving import callhouse, send
 
@@ -145,9 +144,7 @@ def test_the_store_holds_nothing_that_opens_a_session(own_server):
     with Visitor(server) as visitor:
         visitor.sign_in(*login.fuse)
         cookie = visitor.cookie
-    db = apsw.Connection(str(server.data / FILE_NAME))
-    rows = db.execute("SELECT id, fingerprint FROM sign_ins").fetchall()
-    db.close()
+    rows = stores.sql(server.data, "SELECT id, fingerprint FROM sign_ins")
     assert len(rows) == 1
     assert all(part.encode() not in bytes(value) for value in rows[0] for part in cookie.split("."))
 

@@ -6,9 +6,9 @@ from datetime import datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-import apsw
 import pytest
 
+import stores
 from serving import Server, send
 
 GOLDEN = Path(__file__).parents[1] / "wire/dev/golden"
@@ -104,9 +104,10 @@ def account(server, email, *calls):
 
 def next_id(server, number):
     """Let the next call of the store get this number."""
-    database = apsw.Connection(str(server.data / "callhouse.db"))
-    database.execute("UPDATE sqlite_sequence SET seq = ? WHERE name = 'calls'", (number - 1,))
-    database.close()
+    if stores.databases is None:
+        stores.sql(server.data, "UPDATE sqlite_sequence SET seq = ? WHERE name = 'calls'", number - 1)
+    else:
+        stores.sql(server.data, "SELECT setval(pg_get_serial_sequence('calls', 'id'), ?)", number - 1)
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """Everything at once for minutes: senders of every kind, readers of every API, slow ones, rude ones, and expiry.
 
     .venv/bin/python tests/faults/soak.py --minutes 10
+    .venv/bin/python tests/faults/soak.py --minutes 10 --store postgresql
 
 Calls are kept for 90 seconds, so that after a while as much is removed as comes. Then the server's memory, its open
 files, the bytes in use for each call kept and the files must not grow; the exit status says whether they did.
@@ -18,16 +19,21 @@ import tempfile
 import threading
 import time
 from collections import Counter
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import urlsplit
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import apsw
 import httpx
+import psycopg
 
+import stores
 from callhouse.store.check import check_store
 from callhouse.store.sqlite import FILE_NAME
+from postgres import Cluster
 from serving import COMMAND, Server, ndjson
 from watching import raw_get, value, worker
 
@@ -36,6 +42,9 @@ KEPT = tuple(f"retention.{kind}=90s" for kind in ("details", "sessions", "plivo"
 SAMPLE_SECONDS = 2
 WAL_LIMIT = 256 * MEGABYTE
 """The log is emptied at 32 MiB when nobody reads, and a transaction or a read may come in between a few times."""
+
+LIMIT_OF_POSTGRESQL = 1280 * MEGABYTE
+"""It keeps a gigabyte of it (max_wal_size), and a little more at times."""
 
 
 def call(now, rng, session):
@@ -211,21 +220,51 @@ class Rude(Client):
 CLIENTS = {OneByOne: 4, InBulk: 1, InParts: 2, Asterisk: 1, Wrong: 1, Reader: 3, Slow: 3, Rude: 1}
 
 
+class InFile:
+    """The store in files under *data*: the bytes of the database, of its log and of what is in use; the calls."""
+
+    def __init__(self, data):
+        self._data = data
+        self._db = apsw.Connection(str(data / FILE_NAME), flags=apsw.SQLITE_OPEN_READONLY)
+        self._db.set_busy_timeout(10_000)
+
+    def sizes(self):
+        pages, free, size = (self._db.pragma(name) for name in ("page_count", "freelist_count", "page_size"))
+        files = [(self._data / f"{FILE_NAME}{end}").stat().st_size for end in ("", "-wal")]
+        return *files, (pages - free) * size, self._db.execute("SELECT count(*) FROM calls").get
+
+    def close(self):
+        self._db.close()
+
+
+class InPostgreSQL:
+    """The same of the store in a database of *cluster*; vacuuming gives back what is not in use."""
+
+    def __init__(self, cluster, data):
+        url = cluster.superuser + urlsplit(stores.location(data)).path
+        self._db = psycopg.connect(url, autocommit=True)
+
+    def sizes(self):
+        [(database, log, calls)] = self._db.execute(
+            "SELECT pg_database_size(current_database()), (SELECT sum(size) FROM pg_ls_waldir()), count(*) FROM calls"
+        ).fetchall()
+        return database, int(log), database, calls
+
+    def close(self):
+        self._db.close()
+
+
 class Sample:
     """What there is at a moment: seconds since the beginning; bytes but for files and calls."""
 
     FIELDS = ("rss", "files", "database", "log", "used", "calls")
 
-    def __init__(self, at, server, db):
+    def __init__(self, at, server, kept):
         process = worker(server)
         self.at = at
         self.rss = int((process / "statm").read_text().split()[1]) * 4096
         self.files = len(list((process / "fd").iterdir()))
-        self.database = (server.data / FILE_NAME).stat().st_size
-        self.log = (server.data / f"{FILE_NAME}-wal").stat().st_size
-        pages, free, size = (db.pragma(name) for name in ("page_count", "freelist_count", "page_size"))
-        self.used = (pages - free) * size
-        self.calls = db.execute("SELECT count(*) FROM calls").get
+        self.database, self.log, self.used, self.calls = kept.sizes()
 
     def line(self):
         return (
@@ -242,7 +281,7 @@ def slope(samples, field):
     return statistics.linear_regression([s.at / 60 for s in samples], [getattr(s, field) for s in samples]).slope
 
 
-def judged(samples):
+def judged(samples, wal_limit):
     """What grew that should not, comparing the last third with the one before it; the first is for warming up."""
     third = len(samples) // 3
     before, after = samples[third : 2 * third], samples[2 * third :]
@@ -265,22 +304,20 @@ def judged(samples):
     # A file never shrinks; it may be as large as what was once in use, and what one transaction needs beside it.
     if samples[-1].database > 1.25 * max(s.used for s in samples) + 8 * MEGABYTE:
         yield "the file, beyond what was ever in use"
-    if max(s.log for s in samples) > WAL_LIMIT:
+    if max(s.log for s in samples) > wal_limit:
         yield "the write-ahead log"
 
 
-def loaded(server, login, minutes):
+def loaded(server, login, kept, minutes):
     """Put everything on *server* for so many minutes; what was seen meanwhile, and how often each client did a step."""
     over = threading.Event()
     clients = [kind(server, login, number, over) for kind, many in CLIENTS.items() for number in range(many)]
-    db = apsw.Connection(str(server.data / FILE_NAME), flags=apsw.SQLITE_OPEN_READONLY)
-    db.set_busy_timeout(10_000)
     samples, began = [], time.monotonic()
     for client in clients:
         client.start()
     try:
         while (at := time.monotonic() - began) < 60 * minutes and not any(client.failure for client in clients):
-            samples.append(Sample(at, server, db))
+            samples.append(Sample(at, server, kept))
             if len(samples) % 15 == 1:
                 print(samples[-1].line(), flush=True)
             over.wait(SAMPLE_SECONDS)
@@ -288,7 +325,6 @@ def loaded(server, login, minutes):
         over.set()
         for client in clients:
             client.join(120)
-        db.close()
     for client in clients:
         if client.failure is not None:
             raise client.failure
@@ -300,20 +336,28 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--data", type=Path, help="an empty directory for the store; a temporary one otherwise")
+    parser.add_argument("--store", choices=stores.ENGINES, default="sqlite", help="the engine that holds the store")
     chosen = parser.parse_args()
-    with tempfile.TemporaryDirectory() as directory:
+    with ExitStack() as its:
+        directory = its.enter_context(tempfile.TemporaryDirectory())
         data = chosen.data or Path(directory) / "data"
+        cluster, wal_limit = None, WAL_LIMIT
+        if chosen.store == "postgresql":
+            stores.choose(chosen.store)
+            cluster, wal_limit = its.enter_context(Cluster()), LIMIT_OF_POSTGRESQL
+            stores.databases.take(data, cluster.database())
         with Server(data, *KEPT, "log.level=warning", command=COMMAND) as server:
             login = server.account("ops@example.com", "--login", "ops")
             process = worker(server)
-            samples, done = loaded(server, login, chosen.minutes)
+            kept = its.enter_context(closing(InFile(data) if cluster is None else InPostgreSQL(cluster, data)))
+            samples, done = loaded(server, login, kept, chosen.minutes)
             seconds = samples[-1].at
             print(", ".join(f"{name} {number / seconds:.1f}/s" for name, number in sorted(done.items())))
             print(f"{value(server, 'callhouse_retention_removed_rows_total'):.0f} rows removed for their age")
             same = worker(server) == process
         lines = server.log.read_text().splitlines()
         errors = [line for line in lines if '"level":"error"' in line and '"store.not_ready"' not in line]
-        findings = check_store(data, lambda *_: None).findings
+        findings = check_store(stores.location(data), lambda *_: None).findings
     steady = samples[len(samples) // 3 :]
     for field in Sample.FIELDS:
         unit = 1 if field in {"files", "calls"} else MEGABYTE
@@ -321,7 +365,7 @@ def main():
         print(
             f"{field}: {getattr(first, field) / unit:.1f} -> {getattr(last, field) / unit:.1f}, {grows / unit:+.2f}/min"
         )
-    wrong = [f"{what} grew" for what in judged(samples)]
+    wrong = [f"{what} grew" for what in judged(samples, wal_limit)]
     wrong += [] if same else ["the process was not the same in the end"]
     wrong += [f"check: {finding.part}: {finding.problem}" for finding in findings[:5]]
     wrong += [f"logged: {line[:500]}" for line in errors[:5]]

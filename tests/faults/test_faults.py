@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+import stores
 from callhouse.store.check import check_store
 from serving import COMMAND, Server, callhouse, create_account, get, ndjson, send, wait_until
 from watching import worker
@@ -50,6 +51,7 @@ def sessions(server, login, now):
 
 
 class TestDisk:
+    @pytest.mark.sqlite_only
     def test_a_full_disk_refuses_senders_serves_readers_and_takes_calls_again_when_there_is_room(
         self, tmp_path, now_seconds
     ):
@@ -82,8 +84,9 @@ class TestDisk:
                 assert send(server, login, [refused])["accepted"] == 1
                 kept.append(refused["session_id"])
                 assert sorted(sessions(server, login, now_seconds)) == sorted(kept)
-                assert check_store(server.data, lambda *_: None).findings == []
+                assert check_store(stores.location(server.data), lambda *_: None).findings == []
 
+    @pytest.mark.sqlite_only
     def test_a_disk_that_fails_to_write_refuses_senders_until_it_writes_again(self, own_server, now_seconds):
         server = own_server("log.level=warning")
         login = server.account()
@@ -103,8 +106,9 @@ class TestDisk:
         assert send(server, login, [call(2, now_seconds)])["accepted"] == 1
         assert sorted(sessions(server, login, now_seconds)) == ["s1", "s2"]
         assert worker(server) == before
-        assert check_store(server.data, lambda *_: None).findings == []
+        assert check_store(stores.location(server.data), lambda *_: None).findings == []
 
+    @pytest.mark.sqlite_only
     def test_commands_on_a_full_disk_say_so_and_change_nothing(self, tmp_path, now_seconds):
         with small_disk(tmp_path / "disk", 8) as disk:
             login = create_account(disk / "data")
@@ -126,8 +130,9 @@ class TestDisk:
             ballast.unlink()
             done = callhouse("import", "native", records, "--account", login.id, "--json", data=disk / "data")
             assert json.loads(done.stdout)["accepted"] == 20
-            assert check_store(disk / "data", lambda *_: None).findings == []
+            assert check_store(stores.location(disk / "data"), lambda *_: None).findings == []
 
+    @pytest.mark.sqlite_only
     def test_a_backup_to_a_full_disk_fails_and_leaves_nothing(self, tmp_path, now_seconds):
         with small_disk(tmp_path / "disk", 1) as disk, Server(tmp_path / "data") as server:
             login = server.account()
@@ -138,6 +143,7 @@ class TestDisk:
             assert list(disk.iterdir()) == []
             callhouse("backup", tmp_path / "a.db", data=server.data)
 
+    @pytest.mark.sqlite_only
     def test_a_disk_that_cannot_be_written_is_named_at_the_start_and_can_be_checked(self, tmp_path):
         with small_disk(tmp_path / "disk", 8) as disk:
             create_account(disk / "data")
@@ -264,4 +270,4 @@ class TestBytes:
                                headers={"Content-Type": "application/x-ndjson"}, auth=login.fuse)  # fmt: skip
         entries = json.loads(callhouse("quarantine", "list", "--json", data=server.data).stdout)
         assert len(entries) == len(rejected)
-        assert check_store(server.data, lambda *_: None).findings == []
+        assert check_store(stores.location(server.data), lambda *_: None).findings == []

@@ -19,6 +19,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import stores
 from callhouse import __version__
 from callhouse.clock import now
 from callhouse.errors import StoreUnavailable
@@ -56,7 +57,7 @@ def line(number):
 
 @contextlib.asynccontextmanager
 async def store_in(directory):
-    store = await open_store(Path(directory), retention=FOREVER, clock=now)
+    store = await open_store(stores.location(directory), retention=FOREVER, clock=now)
     try:
         known = await store.accounts.all()
         if not known:
@@ -101,7 +102,7 @@ def in_store(work):
 
 
 async def sessions(store, account):
-    found = await store.calls._engine.read(
+    found = await store._engine.read(
         lambda reader: reader.rows("SELECT session_id FROM calls WHERE account_id = :id", {"id": account.id})
     )
     return {session for (session,) in found}
@@ -422,6 +423,7 @@ def test_a_file_that_is_named_twice_is_read_once(tmp_path, monkeypatch):
     assert expanded(["-", "-"]) == [Path("-")]
 
 
+@pytest.mark.sqlite_only
 def test_with_patience_a_store_that_cannot_be_written_is_waited_for(monkeypatch):
     monkeypatch.setattr(importing, "STORE_RETRY_SECONDS", 0.01)
 

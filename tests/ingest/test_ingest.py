@@ -4,11 +4,11 @@ import gzip
 import json
 import subprocess
 
-import apsw
 import httpx
 import pytest
 import zstandard
 
+import stores
 from serving import callhouse, get, ndjson, send, wait_until
 
 START = 1_600_000_000
@@ -279,19 +279,21 @@ def test_too_old_records_are_refused_and_too_old_events_alone_are_counted(own_se
 def test_a_store_that_cannot_be_written_is_503_and_a_repeat_succeeds_when_it_can(own_server):
     server = own_server("retention.details=forever", "retention.sessions=forever")
     login = server.account()
-    # The file's owner turns it unwritable for the server by filling what SQLite may use.
-    database = apsw.Connection(str(server.data / "callhouse.db"))
-    [(pages,)] = database.execute("PRAGMA page_count").fetchall()
-    database.execute("CREATE TRIGGER full BEFORE INSERT ON calls BEGIN SELECT raise(FAIL, 'no room'); END")
+    if stores.databases is None:
+        fails = "BEGIN SELECT raise(FAIL, 'no room'); END"
+    else:
+        stores.sql(server.data, "CREATE FUNCTION fails() RETURNS trigger LANGUAGE plpgsql AS "
+                   "$$ BEGIN RAISE EXCEPTION 'no room' USING ERRCODE = 'disk_full'; END $$")  # fmt: skip
+        fails = "FOR EACH ROW EXECUTE FUNCTION fails()"
+    stores.sql(server.data, f"CREATE TRIGGER is_full BEFORE INSERT ON calls {fails}")
     answer = post(server, login, json.dumps(call("a")))
     assert answer.status_code == 503
     assert int(answer.headers["retry-after"]) > 0
     assert "no room" not in answer.text
     wait_until(lambda: "no room" in server.log.read_text(), "a line with the cause")
-    database.execute("DROP TRIGGER full")
+    stores.sql(server.data, "DROP TRIGGER is_full" + ("" if stores.databases is None else " ON calls"))
     send(server, login, [call("a")])
     assert sessions(server, login) == ["a"]
-    assert pages > 0
 
 
 def test_a_sender_that_hangs_up_in_the_middle_leaves_nothing_behind(server, login):

@@ -7,10 +7,9 @@ import subprocess
 import textwrap
 from pathlib import Path
 
-import apsw
 import pytest
 
-from callhouse.store.sqlite import FILE_NAME
+import stores
 from live.sip_calls import FAR_ENDS, SIPP, Scenario, call_all, check_all, eventually, free_port, sipp
 from serving import COMMAND
 
@@ -108,7 +107,16 @@ def test_every_call_is_told_by_cdr_and_cel_together(own_server, here, processes)
 
     written = [here / f"log/{kind}-custom/callhouse.csv" for kind in ("cel", "cdr")]
 
-    follow = [*COMMAND, "import", "asterisk", *written, "--follow", "--account", str(login.id), "--data", server.data]
+    follow = [
+        *COMMAND,
+        "import",
+        "asterisk",
+        *written,
+        "--follow",
+        "--account",
+        str(login.id),
+        *stores.options(server.data),
+    ]
     processes(follow, here)
 
     def arrived():
@@ -128,9 +136,7 @@ def test_every_call_is_told_by_cdr_and_cel_together(own_server, here, processes)
 
 def imported_bytes(server):
     """How much of all files was imported."""
-    connection = apsw.Connection(str(server.data / FILE_NAME), flags=apsw.SQLITE_OPEN_READONLY)
-    [(size,)] = connection.execute("SELECT coalesce(sum(size), 0) FROM imports")
-    connection.close()
+    [(size,)] = stores.sql(server.data, "SELECT coalesce(sum(size), 0) FROM imports")
     return size
 
 

@@ -20,6 +20,8 @@ from contract.test_one_model import records
 from everything import answers
 from serving import Server, callhouse, create_account, ndjson, send
 
+pytestmark = pytest.mark.sqlite_only
+
 SETTINGS = ("plivo.max_limit=100", "retention.details=forever")
 EVENTS = 3
 SECONDS = 60

@@ -304,6 +304,7 @@ def _drawn_in(box, chart):
     return 44, 4, box["width"] - 44 - 8, box["height"] - 4 - 24
 
 
+@pytest.mark.look
 def test_the_tables_are_reached_by_keyboard_and_stand_open_without_scripts(visit):
     page = visit("ours")
     page.goto(f"/console{address(*PERIOD)}")
@@ -322,6 +323,7 @@ def test_the_tables_are_reached_by_keyboard_and_stand_open_without_scripts(visit
     expect(page.locator(".chart").first).to_be_hidden()
 
 
+@pytest.mark.look
 def test_charts_follow_light_and_dark(visit):
     page = visit("ours", color_scheme="light")
     page.goto(f"/console{address(*PERIOD)}")
@@ -391,6 +393,7 @@ def test_what_is_no_part_of_a_filter_is_a_clear_page_and_no_failure(visitor, que
         assert f"Parameter {query.partition('=')[0]}" in unescape(refused.text)
 
 
+@pytest.mark.look
 @pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
 @pytest.mark.parametrize("color_scheme", ["light", "dark"])
 def test_the_dashboard_has_no_barrier_and_fits_its_window(visit, package, viewport, color_scheme):
@@ -406,6 +409,7 @@ def test_the_dashboard_has_no_barrier_and_fits_its_window(visit, package, viewpo
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
 
 
+@pytest.mark.look
 def test_the_charts_script_is_what_is_built_of_npms(package):
     kept = Path(console.__file__).parent / "static"
     command = [package / ".bin/esbuild", "echarts.js", "--bundle", "--minify", "--format=iife", "--global-name=echarts",

@@ -16,6 +16,7 @@ import pytest
 from arro3.io import read_parquet
 from playwright.sync_api import expect, sync_playwright
 
+import stores
 from callhouse import console, simulation
 from callhouse.model.account import Retention
 from callhouse.sources.native import written
@@ -27,6 +28,8 @@ from live.npm import packages
 from live.test_docs_page import CHROMIUM
 from mirror.followed import followed
 from serving import Server, send
+
+pytestmark = pytest.mark.look
 
 NODE = Path(__file__).parent / "console_node"
 KAMAILIO = Path(__file__).parents[1] / "sources/samples/kamailio"
@@ -79,7 +82,7 @@ def logins(server):
 
 async def add_mirrors(data, account_id):
     """One that has nearly all, and one whose vendor deletes faster than it answers."""
-    store = await open_store(data, retention=Retention(), clock=lambda: NOW * 1000)
+    store = await open_store(stores.location(data), retention=Retention(), clock=lambda: NOW * 1000)
     had = Window((NOW - 90 * 86_400) * 1000, (NOW - 100) * 1000)
     await followed(store, "sales", "plivo", account_id, had=had)
     losses = {NOW // 86_400 - 9: 14, NOW // 86_400 - 8: UNKNOWN}

@@ -16,6 +16,8 @@ from callhouse.store.sqlite import FILE_NAME
 from damage import leaves, spoil
 from serving import Server, callhouse, create_account, get, send, wait_until
 
+pytestmark = pytest.mark.sqlite_only
+
 CALLS = 400
 KEEP = ("retention.details=forever", "retention.sessions=forever", "retention.plivo=forever")
 SECONDS = 30

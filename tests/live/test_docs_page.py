@@ -9,6 +9,8 @@ from playwright.sync_api import expect, sync_playwright
 
 from serving import send
 
+pytestmark = pytest.mark.look
+
 CHROMIUM = [
     "--no-sandbox",
     "--disable-gpu",

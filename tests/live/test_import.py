@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+import stores
 from callhouse.cli import import_progress
 from callhouse.ingest.importer import Progress
 from command import Started
@@ -52,7 +53,7 @@ def legs(*numbers):
 @contextmanager
 def following(server, login, *arguments):
     """``import freeswitch ARGUMENTS --follow`` in a process of its own, which is stopped in the end."""
-    words = ["import", "freeswitch", *arguments, "--follow", "--account", login.id, "--data", server.data]
+    words = ["import", "freeswitch", *arguments, "--follow", "--account", login.id, *stores.options(server.data)]
     process = Started(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     try:
         yield process
@@ -209,7 +210,7 @@ def test_wrong_usage_ends_in_status_2_with_a_hint(tmp_path, arguments, hint):
 @pytest.mark.parametrize(
     ("arguments", "hint"),
     [
-        (("--account", "1"), "holds no store"),
+        pytest.param(("--account", "1"), "holds no store", marks=pytest.mark.sqlite_only),
         (("--account", "1", "--timezone", "Mars/Phobos"), "sources.freeswitch.timezone is 'Mars/Phobos'"),
     ],
 )
@@ -237,7 +238,7 @@ def printing(command, tmp_path, **options):
     log.write_bytes(b'{"session_id":"s","start":%d}\n' % NOW)
     words = [str(log) if word == "LOG" else word for word in command]
     return subprocess.run(
-        [*COMMAND, *words, "--data", str(tmp_path / "data")],
+        [*COMMAND, *words, *stores.options(tmp_path / "data")],
         stderr=subprocess.PIPE,
         text=True,
         check=False,
@@ -272,7 +273,7 @@ def test_output_in_an_encoding_that_lacks_a_letter_is_told(tmp_path):
 
 @pytest.mark.parametrize("option", [("--account", "1"), ("--dry-run",)])
 def test_a_standard_input_that_is_closed_is_told(tmp_path, option):
-    command = [*COMMAND, "import", "native", "-", *option, "--data", str(tmp_path)]
+    command = [*COMMAND, "import", "native", "-", *option, *stores.options(tmp_path)]
     done = subprocess.run(
         ["bash", "-c", 'exec "$@" <&-', "bash", *command], capture_output=True, text=True, check=False, timeout=60
     )
@@ -321,7 +322,7 @@ def test_an_import_that_is_ended_goes_on_where_it_was(own_server, tmp_path, end)
     login = server.account()
     log = tmp_path / "Master.csv"
     log.write_bytes(lines(RECORDS))
-    words = ["import", "freeswitch", log, "--account", login.id, "--data", server.data]
+    words = ["import", "freeswitch", log, "--account", login.id, *stores.options(server.data)]
     first = Started(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     wait_until(lambda: stored(server, login) >= 4_000, "the first calls")
     # As Ctrl-C and systemd do: every process of the import gets it.
@@ -485,7 +486,7 @@ def test_files_that_fit_a_pattern_are_read_to_their_end_when_they_are_moved_else
 def test_what_comes_through_a_pipe_is_stored_as_it_comes_and_waiting_can_be_ended(own_server, end):
     server = own_server()
     login = server.account()
-    command = [*COMMAND, "import", "freeswitch", "-", "--account", str(login.id), "--data", str(server.data)]
+    command = [*COMMAND, "import", "freeswitch", "-", "--account", str(login.id), *stores.options(server.data)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     process.stdin.write(lines(3))
     process.stdin.flush()
@@ -506,7 +507,7 @@ def test_what_comes_through_a_pipe_is_stored_as_it_comes_and_waiting_can_be_ende
 def test_a_pipe_that_nobody_writes_to_can_be_given_up(tmp_path):
     login = create_account(tmp_path / "data")
     os.mkfifo(tmp_path / "pipe")
-    words = ["import", "native", tmp_path / "pipe", "--account", login.id, "--data", tmp_path / "data"]
+    words = ["import", "native", tmp_path / "pipe", "--account", login.id, *stores.options(tmp_path / "data")]
     process = Started(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     wait_until(lambda: has_open(process.pid, tmp_path / "pipe"), "the pipe is open")
     process.send_signal(signal.SIGTERM)

@@ -10,11 +10,11 @@ from contextlib import ExitStack
 from urllib.parse import quote, urlencode
 
 import aiohttp
-import apsw
 import msgspec
 import pytest
 from yarl import URL
 
+import stores
 from callhouse import simulation
 from callhouse.sources import native
 from command import Started, kill_group
@@ -113,12 +113,8 @@ class Traffic(threading.Thread):
 
 def progress(data):
     """How many calls the mirrors were told of so far."""
-    database = apsw.Connection(str(data / "callhouse.db"), flags=apsw.SQLITE_OPEN_READONLY)
-    database.set_busy_timeout(10_000)
-    try:
-        return database.execute("SELECT coalesce(sum(calls), 0) FROM mirrors").get
-    finally:
-        database.close()
+    [(calls,)] = stores.sql(data, "SELECT coalesce(sum(calls), 0) FROM mirrors")
+    return calls
 
 
 def test_every_answer_is_the_vendors_however_bad_the_network_and_however_often_the_mirror_is_killed(tmp_path, seed):
@@ -173,7 +169,7 @@ def follow_for_a_while(data, rng):
     """Follow until something came, and a little longer; then kill the process in whatever it does."""
     before = progress(data)
     with (data.parent / "mirror.log").open("ab") as log:
-        process = Started(["mirror", "run", "--data", data, "--set", "mirror.every=1s"], stdout=log, stderr=log)
+        process = Started(["mirror", "run", *stores.options(data), "--set", "mirror.every=1s"], stdout=log, stderr=log)
     try:
         wait_until(lambda: progress(data) > before or process.poll() is not None, "the mirror makes progress")
         assert process.poll() is None, (data.parent / "mirror.log").read_text()

@@ -2,16 +2,15 @@
 
 import json
 import subprocess
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import apsw
 import plivo
 import pytest
 from plivo import exceptions
 from plivo.rest import client as plivo_client
 
+import stores
 from live.npm import packages
 from serving import Server, send, wait_until
 
@@ -238,8 +237,7 @@ def test_python_raises_its_general_error_for_a_429_and_does_not_ask_again(monkey
 def test_python_survives_a_500_of_a_store_that_fails(monkeypatch, own_server):
     server = own_server()
     login = server.account()
-    with closing(apsw.Connection(str(server.data / "callhouse.db"))) as connection:
-        connection.execute("ALTER TABLE end_counts RENAME TO gone")
+    stores.sql(server.data, "ALTER TABLE end_counts RENAME TO gone")
     client = python_client(monkeypatch, server, login.plivo)
     with pytest.raises(exceptions.PlivoServerError, match=r"^internal error$"):
         client.calls.list()

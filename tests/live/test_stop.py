@@ -13,8 +13,9 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 
+import stores
 from callhouse.store.sqlite import FILE_NAME
-from serving import SECONDS, callhouse, get, held_write_lock, send, wait_until
+from serving import SECONDS, callhouse, get, send, wait_until
 
 KEEP = "retention.details=forever"
 START = 1_600_000_000
@@ -67,7 +68,7 @@ def test_requests_under_way_at_sigterm_are_answered_and_kept(own_server):
     login = server.account()
     requests = 8
     with ThreadPoolExecutor(requests) as pool:
-        with held_write_lock(server):
+        with stores.no_writing(server.data):
             answers = [pool.submit(post, server.url, login, [call(2 * n), call(2 * n + 1)]) for n in range(requests)]
             # The request for the metrics is one of them.
             wait_until(lambda: metric(server, "callhouse_requests_in_flight") == requests + 1, "all being under way")
@@ -172,6 +173,7 @@ def test_a_slow_download_under_way_at_sigterm_is_finished_whole(filled):
     assert again == body
 
 
+@pytest.mark.sqlite_only
 def test_a_stopped_server_has_written_everything_into_one_file(own_server):
     server = own_server(KEEP)
     login = server.account()

@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import httpx
 from aiohttp import web
 
+import stores
 from callhouse.app import create_app
 from callhouse.ingest.limits import IngestLimits
 from callhouse.mirror.service import Service
@@ -24,7 +25,7 @@ MINUTE = 60_000
 async def answering(data, clock, retention=FOREVER):
     """A client of the application over the store in *data*, which runs meanwhile."""
     settings = Settings(
-        store=StoreSettings(data=str(data)), retention=retention, mirror=MirrorSettings(background=False)
+        store=StoreSettings(**stores.settings(data)), retention=retention, mirror=MirrorSettings(background=False)
     )
     app = create_app(settings, clock=clock)
     told, wanted = asyncio.Queue(), asyncio.Queue()
@@ -128,8 +129,8 @@ def standing(tmp_path, clock, work, *, retention=FOREVER, zones=("UTC", "UTC"), 
         async with AsyncExitStack() as stack:
             vendor = await stack.enter_async_context(answering(directories[0], clock, retention))
             here = await stack.enter_async_context(answering(directories[1], clock))
-            store = await open_store(directories[1], retention=Retention(details=None, sessions=None, plivo=None),
-                                     clock=clock)  # fmt: skip
+            keep = Retention(details=None, sessions=None, plivo=None)
+            store = await open_store(stores.location(directories[1]), retention=keep, clock=clock)
             stack.push_async_callback(store.close)
             url = await stack.enter_async_context(served(transport or vendor._transport))
             return await work(Stand(vendor, here, store, logins, url, clock))

@@ -5,11 +5,11 @@ import re
 import subprocess
 import time
 
-import apsw
 import httpx
 import pytest
 from typer.testing import CliRunner
 
+import stores
 from callhouse.cli import app
 from callhouse.errors import MirrorError, SecretUnavailable, VendorRefusal, VendorUnavailable
 from callhouse.mirror import lease, secret
@@ -128,7 +128,7 @@ def test_the_secret_is_in_no_file_no_log_and_no_output(vendor, there, add):
     told = [server.log.read_text(), run.stdout, run.stderr, show.stdout, missing.stderr, json.dumps(shown(server)),
             server.client.get("/metrics").text]  # fmt: skip
     assert not any(token in text for text in told)
-    assert not any(token.encode() in file.read_bytes() for file in server.data.iterdir())
+    assert token.encode() not in stores.content(server.data)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_a_secret_that_cannot_be_had_is_named_by_its_place_alone(tmp_path, conte
 
 def test_two_processes_never_follow_one_mirror_and_a_dead_one_keeps_nobody_waiting(vendor, there, add):
     server, _ = add(vendor.url, settings=(*KEPT, "mirror.background=false"))
-    first = Started(["mirror", "run", "--data", server.data])
+    first = Started(["mirror", "run", *stores.options(server.data)])
     try:
         wait_until(lambda: shown(server)["last_success"], "the first process follows")
         second = callhouse("mirror", "run", "--once", data=server.data, check=False)
@@ -156,12 +156,17 @@ def test_two_processes_never_follow_one_mirror_and_a_dead_one_keeps_nobody_waiti
         assert "Another process follows sales now" in second.stderr
         kill_group(first)
         # Who is dead is not waited for.
-        database = apsw.Connection(str(server.data / "callhouse.db"))
-        database.execute("UPDATE mirrors SET owned_until = owned_until + 3600000")
-        database.close()
+        stores.sql(server.data, "UPDATE mirrors SET owned_until = owned_until + 3600000")
         callhouse("mirror", "run", "--once", data=server.data)
     finally:
         kill_group(first)
+
+
+def test_a_process_of_another_machine_of_the_same_name_is_not_taken_for_a_dead_one_of_this():
+    ours, other = lease.new_owner(), lease.new_owner()
+    assert lease.is_gone(other, ours)
+    for elsewhere in (other.replace(":", ":0", 1), other.replace("[", "[0"), "x" + other):
+        assert not lease.is_gone(elsewhere, ours)
 
 
 def test_who_lost_a_mirror_to_another_process_writes_nothing_more(tmp_path, clock):
@@ -252,16 +257,15 @@ def test_what_trying_again_does_not_mend_is_not_tried_again(status, error):
 
 def delete(server, session):
     """Let a call be gone from the store, and from what it counts."""
-    database = apsw.Connection(str(server.data / "callhouse.db"))
-    [(ended,)] = database.execute(f"SELECT ended FROM calls WHERE session_id = '{session}'").fetchall()
-    database.execute(f"DELETE FROM calls WHERE session_id = '{session}'")
+    [(ended,)] = stores.sql(server.data, "SELECT ended FROM calls WHERE session_id = ?", session)
+    stores.sql(server.data, "DELETE FROM calls WHERE session_id = ?", session)
     for width, hours in (("1", 1), ("24", 24), ("768", 768)):
         for table, clock in (("end_counts", ended), ("call_counts", ended - 60_000)):
-            database.execute(
+            stores.sql(
+                server.data,
                 f"UPDATE {table} SET calls = calls - 1 WHERE width = {width} AND bucket = ?",
-                (clock // (hours * 3_600_000),),
+                clock // (hours * 3_600_000),
             )
-    database.close()
 
 
 def test_check_tells_the_days_that_lack_calls_and_fills_them(vendor, there, add):
@@ -340,7 +344,7 @@ def test_whoever_follows_into_an_inactive_account_is_told(vendor, there, add):
 )
 def test_what_makes_no_mirror_is_told(tmp_path, options, problem):
     # Two hundred columns, so that no line is folded.
-    words = ["mirror", "add", *options, "--name", "n", "--account", "1", "--data", str(tmp_path)]
+    words = ["mirror", "add", *options, "--name", "n", "--account", "1", *stores.options(tmp_path)]
     told = CliRunner(env={"COLUMNS": "200", "NO_COLOR": "1"}).invoke(app, words)
     assert told.exit_code == 2
     assert re.search(problem, told.stderr)
@@ -350,7 +354,10 @@ def test_what_cannot_be_an_argument_is_told_in_one_line(vendor, add):
     server, _ = add(vendor.url, settings=(*KEPT, "mirror.background=false"))
     for command in (("show",), ("run", "--once"), ("pause",)):
         done = subprocess.run(
-            [*COMMAND, "mirror", *command, b"\xff", "--data", server.data], capture_output=True, text=True, check=False
+            [*COMMAND, "mirror", *command, b"\xff", *stores.options(server.data)],
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert (done.returncode, done.stderr) == (1, "Error: An argument is not UTF-8.\n")
     for url in ("http://a..b/", f"http://{'a' * 64}.example"):

@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-import apsw
+import stores
 
 SAMPLES = Path(__file__).parent / "samples"
 
@@ -22,10 +22,5 @@ def post(server, login, route, body, content_type="application/json"):
 
 def stored_calls(server, login):
     """The account's calls by session_id, each a dict of the columns, with extra decoded."""
-    connection = apsw.Connection(str(server.data / "callhouse.db"), flags=apsw.SQLITE_OPEN_READONLY)
-    cursor = connection.execute("SELECT * FROM calls WHERE account_id = ?", (login.id,))
-    rows = cursor.fetchall()
-    names = [name for name, *_ in connection.execute("SELECT name FROM pragma_table_info('calls')")]
-    connection.close()
-    calls = [dict(zip(names, row, strict=True)) for row in rows]
+    calls = stores.records(server.data, "SELECT * FROM calls WHERE account_id = ?", login.id)
     return {call["session_id"]: {**call, "extra": json.loads(call["extra"] or "null")} for call in calls}

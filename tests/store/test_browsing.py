@@ -363,6 +363,7 @@ INDEXES = {
 """The index of each walk, by the condition that it begins with."""
 
 
+@pytest.mark.sqlite_only
 def test_every_walk_keeps_to_an_index_that_narrows_down_more_than_the_account(stored, clock, tmp_path):
     seen = {}
 

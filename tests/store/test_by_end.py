@@ -8,6 +8,7 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import stores
 from callhouse.model.account import Retention
 from callhouse.model.instant import DAY, HOUR, MINUTE, SECOND
 from callhouse.model.query import CallQuery
@@ -90,7 +91,7 @@ def test_a_page_by_end_is_what_filtering_in_python_gives(sent, asked, at_once):
             ]
 
     async def opened(directory):
-        store = await open_store(Path(directory), retention=KEEP, clock=lambda: NOW)
+        store = await open_store(stores.location(directory), retention=KEEP, clock=lambda: NOW)
         try:
             await work(store)
         finally:
@@ -100,7 +101,7 @@ def test_a_page_by_end_is_what_filtering_in_python_gives(sent, asked, at_once):
     by_end.MERGED = by_end.FIRST_KEYS = at_once
     try:
         with tempfile.TemporaryDirectory() as directory:
-            asyncio.run(opened(directory))
+            asyncio.run(opened(Path(directory) / "data"))
     finally:
         by_end.MERGED, by_end.FIRST_KEYS = before
 

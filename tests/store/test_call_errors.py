@@ -3,11 +3,11 @@
 import itertools
 import json
 
-import apsw
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import stores
 from callhouse.model.account import Retention
 from callhouse.model.instant import DAY, MINUTE, YEAR
 from callhouse.model.query import CallQuery
@@ -77,7 +77,9 @@ def bench(tmp_path_factory):
 
     clock = Clock()
     with asyncio.Runner() as runner:
-        store = runner.run(open_store(tmp_path_factory.mktemp("errors"), retention=Retention(), clock=clock))
+        store = runner.run(
+            open_store(stores.location(tmp_path_factory.mktemp("errors")), retention=Retention(), clock=clock)
+        )
         yield runner.run, store, clock
         runner.run(store.close())
 
@@ -311,7 +313,7 @@ def test_late_errors_take_no_more_room_than_a_log_may(stored, clock):
         records = [{"session_id": "s", "events": [error(start, f"{n} " + "x" * 398)]} for n in range(4)]
         outcomes = [await send(store, account, record) for record in (*records[:2], records[0], *records[2:])]
         assert [outcome.refusal for outcome in outcomes] == [None] * 3 + [
-            "the call's errors have more than 1000 characters"
+            "the call's errors have more than 1000 bytes"
         ] * 2
         assert (await errors_of(store, account))[1] == 2
 
@@ -319,6 +321,5 @@ def test_late_errors_take_no_more_room_than_a_log_may(stored, clock):
 
 
 def rows(tmp_path):
-    database = apsw.Connection(str(tmp_path / "store0" / "callhouse.db"))
-    [(count,)] = database.execute("SELECT count(*) FROM call_errors")
+    [(count,)] = stores.sql(tmp_path / "store0", "SELECT count(*) FROM call_errors")
     return count

@@ -8,16 +8,19 @@ from collections import Counter
 import apsw
 import pytest
 
+import stores
 from callhouse.model.account import Retention
 from callhouse.store import open_store
 from callhouse.store.check import check_store
 from callhouse.store.sqlite import FILE_NAME
-from damage import change, leaves, spoil
+from damage import leaves, spoil
 from serving import Server, callhouse, send
 
 START = 1_700_000_000
 CALLS = 600
 KEEP = ("retention.details=forever", "retention.sessions=forever", "retention.plivo=forever")
+
+LOSE_WORDS = f"DELETE FROM log_words WHERE {'rowid' if stores.databases is None else 'call_id'} = 17"
 
 HOUR = f"bucket = {START // 3600}"
 FIRST = f"bucket = {START // 3600 // 24}"
@@ -63,7 +66,7 @@ def whole(tmp_path_factory):
 
 async def settle(data):
     """Let all peaks be known, as upkeep does after a while."""
-    store = await open_store(data, retention=Retention(), clock=lambda: 2 * START * 1000)
+    store = await open_store(stores.location(data), retention=Retention(), clock=lambda: 2 * START * 1000)
     for account in await store.accounts.all():
         while await store.settle(account):
             pass
@@ -72,12 +75,12 @@ async def settle(data):
 
 @pytest.fixture
 def data(whole, tmp_path):
-    shutil.copytree(whole, tmp_path / "data")
+    stores.copy(whole, tmp_path / "data")
     return tmp_path / "data"
 
 
 def found(data):
-    return check_store(data, lambda *_: None).findings
+    return check_store(stores.location(data), lambda *_: None).findings
 
 
 def hit(findings, part):
@@ -85,16 +88,9 @@ def hit(findings, part):
     return {(finding.account, finding.session_id) for finding in findings if finding.part == part and finding.account}
 
 
-def stored(data, sql, *values):
-    db = apsw.Connection(str(data / FILE_NAME))
-    rows = db.execute(sql, values).fetchall()
-    db.close()
-    return rows
-
-
 def ids_on(data, page, table, key):
     """The ids of the rows that stand on a leaf: those that are missed when it is lost."""
-    before = {row for (row,) in stored(data, f"SELECT {key} FROM {table}")}
+    before = {row for (row,) in stores.sql(data, f"SELECT {key} FROM {table}")}
     shutil.copytree(data, data.with_name("probe"))
     spoil(data.with_name("probe"), page)
     db = apsw.Connection(str(data.with_name("probe") / FILE_NAME))
@@ -109,18 +105,19 @@ def ids_on(data, page, table, key):
 
 
 def names(data, call_ids):
-    return {(a, s) for i, a, s in stored(data, "SELECT id, account_id, session_id FROM calls") if i in call_ids}
+    return {(a, s) for i, a, s in stores.sql(data, "SELECT id, account_id, session_id FROM calls") if i in call_ids}
 
 
 def test_a_store_that_is_whole_has_no_findings_and_all_of_it_was_looked_at(whole):
-    report = check_store(whole, lambda *_: None)
+    report = check_store(stores.location(whole), lambda *_: None)
     assert report.findings == []
     tables = ("calls", "logs", "call_errors", "waiting_events", "fragments", "quarantine", "call_counts", "end_counts")
     tables = (*tables, "totals", "hour_peaks")
-    assert report.checked == {table: stored(whole, f"SELECT count(*) FROM {table}")[0][0] for table in tables}
+    assert report.checked == {table: stores.sql(whole, f"SELECT count(*) FROM {table}")[0][0] for table in tables}
     assert all(report.checked.values())
 
 
+@pytest.mark.sqlite_only
 def test_a_lost_page_of_logs_names_the_sessions_whose_log_it_was(data):
     page = leaves(data, "logs")[2]
     lost = names(data, ids_on(data, page, "logs", "call_id"))
@@ -133,13 +130,14 @@ def test_a_lost_page_of_logs_names_the_sessions_whose_log_it_was(data):
 
 
 def test_a_call_of_which_nobody_knows_where_it_came_from_is_told(data):
-    change(
+    stores.change(
         data,
-        "PRAGMA foreign_keys = OFF; UPDATE calls SET changed_by = 99 WHERE account_id = 2 AND session_id = 's0003'",
+        "UPDATE calls SET changed_by = 99 WHERE account_id = 2 AND session_id = 's0003'",
     )
     assert hit(found(data), "origins") == {(2, "s0003")}
 
 
+@pytest.mark.sqlite_only
 def test_a_lost_page_of_calls_names_the_sessions_that_stood_there(data):
     page = leaves(data, "calls")[3]
     lost = names(data, ids_on(data, page, "calls", "id"))
@@ -152,6 +150,7 @@ def test_a_lost_page_of_calls_names_the_sessions_that_stood_there(data):
     assert {f.session_id for f in findings if f.part == "logs" and f.session_id} == set()
 
 
+@pytest.mark.sqlite_only
 def test_a_lost_page_of_an_index_is_named_and_nothing_else_is_hit(data):
     for index in ("calls_by_start", "logs_by_end"):
         page = leaves(data, index)[-1]
@@ -161,6 +160,7 @@ def test_a_lost_page_of_an_index_is_named_and_nothing_else_is_hit(data):
     assert not hit(found(data), "calls")
 
 
+@pytest.mark.sqlite_only
 def test_a_lost_page_of_the_index_that_names_calls_leaves_the_rest_checked(data):
     spoil(data, leaves(data, "calls_by_session")[0])
     findings = found(data)
@@ -168,6 +168,7 @@ def test_a_lost_page_of_the_index_that_names_calls_leaves_the_rest_checked(data)
     assert not hit(findings, "logs")
 
 
+@pytest.mark.sqlite_only
 def test_a_lost_page_of_the_search_index_is_told_once(data):
     spoil(data, leaves(data, "log_words_data")[-1])
     findings = found(data)
@@ -175,6 +176,7 @@ def test_a_lost_page_of_the_search_index_is_told_once(data):
     assert 1 <= len(findings) <= 4
 
 
+@pytest.mark.sqlite_only
 @pytest.mark.parametrize("header", [b"\xff" * 100, bytes(100)], ids=["ones", "zeros"])
 def test_a_lost_header_leaves_one_finding(data, header):
     with (data / FILE_NAME).open("r+b") as file:
@@ -185,10 +187,10 @@ def test_a_lost_header_leaves_one_finding(data, header):
 
 
 def test_a_log_whose_bytes_were_changed_is_told_though_its_page_is_in_order(data):
-    [(call_id, document)] = stored(data, "SELECT call_id, document FROM logs ORDER BY call_id LIMIT 1 OFFSET 7")
+    [(call_id, document)] = stores.sql(data, "SELECT call_id, document FROM logs ORDER BY call_id LIMIT 1 OFFSET 7")
     changed = bytearray(document)
     changed[len(changed) // 2] ^= 1
-    change(data, "UPDATE logs SET document = ? WHERE call_id = ?", bytes(changed), call_id)
+    stores.change(data, "UPDATE logs SET document = ? WHERE call_id = ?", bytes(changed), call_id)
     findings = found(data)
     assert hit(findings, "logs") == names(data, {call_id})
     assert len(findings) == 1
@@ -212,19 +214,21 @@ def test_a_log_whose_bytes_were_changed_is_told_though_its_page_is_in_order(data
         ("logs", "UPDATE calls SET event_count = 2 WHERE id = 17", (1, "s0016")),
         ("logs", "UPDATE logs SET ended = ended + 1 WHERE call_id = 17", (1, "s0016")),
         ("logs", "UPDATE logs SET dictionary = 9 WHERE call_id = 17", (1, "s0016")),
-        ("log_words", "DELETE FROM log_words WHERE rowid = 17", (1, "s0016")),
+        ("log_words", LOSE_WORDS, (1, "s0016")),
         ("call_errors", "UPDATE call_errors SET started = NULL WHERE session_id = 's0010' AND account_id = 1",
          (1, "s0010")),
         ("call_errors", "UPDATE call_errors SET dest_key = '1' WHERE session_id = 's0010' AND account_id = 1",
          (1, "s0010")),
         ("waiting_events", "UPDATE waiting_events SET event = '{' WHERE id = 1", (1, "progress")),
-        ("fragments", "UPDATE fragments SET document = x'00' WHERE account_id = 1", (1, "1699999999.1")),
-        ("fragments", "UPDATE fragments SET digests = x'0011223344556677' WHERE account_id = 1", (1, "1699999999.1")),
-        ("quarantine", "UPDATE quarantine SET record = x'00' WHERE id = 3", (1, None)),
+        ("fragments", "UPDATE fragments SET document = substr(document, 1, 1) WHERE account_id = 1",
+         (1, "1699999999.1")),
+        ("fragments", "UPDATE fragments SET digests = (SELECT digest FROM quarantine LIMIT 1) WHERE account_id = 1",
+         (1, "1699999999.1")),
+        ("quarantine", "UPDATE quarantine SET record = substr(record, 1, 1) WHERE id = 3", (1, None)),
     ],
 )  # fmt: skip
 def test_what_does_not_agree_is_told_once_with_whose_it_is(data, part, sql, whose):
-    change(data, sql)
+    stores.change(data, sql)
     findings = found(data)
     assert hit(findings, part) == {whose}
     # A log that is gone leaves its words behind.
@@ -234,16 +238,17 @@ def test_what_does_not_agree_is_told_once_with_whose_it_is(data, part, sql, whos
 
 
 def test_words_of_another_log_are_told(data):
-    db = apsw.Connection(str(data / FILE_NAME))
-    db.execute("DELETE FROM log_words WHERE rowid = 17")
-    db.execute("INSERT INTO log_words (rowid, words) VALUES (17, 'zaccount1z word16 step 0 1')")
-    db.close()
+    if stores.databases is None:
+        stores.sql(data, "DELETE FROM log_words WHERE rowid = 17")
+        stores.sql(data, "INSERT INTO log_words (rowid, words) VALUES (17, 'zaccount1z word16 step 0 1')")
+    else:
+        stores.change(data, "UPDATE log_words SET words = '{zaccount1z,word16,step,0,1}' WHERE call_id = 17")
     assert hit(found(data), "log_words") == {(1, "s0016")}
 
 
 def test_the_command_prints_a_line_for_each_finding_and_ends_with_status_1(data):
     assert callhouse("check", data=data).stdout.startswith("Nothing is wrong; looked at 1,2")
-    change(data, "DELETE FROM log_words WHERE rowid = 17")
+    stores.change(data, LOSE_WORDS)
     done = callhouse("check", data=data, check=False)
     assert done.returncode == 1
     line, summary = done.stdout.splitlines()
@@ -265,6 +270,6 @@ def test_it_looks_at_one_instant_of_a_store_that_a_server_writes_to(own_server):
     def write(*_):
         asked.append(send(server, login, [call(next(numbers))]))
 
-    report = check_store(server.data, write)
+    report = check_store(stores.location(server.data), write)
     assert (report.findings, report.checked["calls"]) == ([], 100)
     assert len(asked) > 20

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+import stores
 from callhouse.model.account import Retention
 from callhouse.model.call import Call
 from callhouse.model.instant import HOUR, MINUTE
@@ -27,7 +28,7 @@ class Bench:
     def __init__(self, directory):
         self._runner = asyncio.Runner()
         keep = Retention(details=None, sessions=None, plivo=None)
-        self.store = self.run(open_store(directory, retention=keep, clock=lambda: NOW))
+        self.store = self.run(open_store(stores.location(directory), retention=keep, clock=lambda: NOW))
         self.emails = (f"{n}@example.com" for n in itertools.count())
 
     def run(self, work):

@@ -2,9 +2,9 @@
 
 import json
 
-import apsw
 import pytest
 
+import stores
 from callhouse.model.account import Retention, RetentionOverride
 from callhouse.model.instant import DAY, HOUR, MINUTE, YEAR
 from callhouse.model.query import CallQuery
@@ -97,15 +97,15 @@ def test_removal_goes_in_chunks_and_leaves_counts_equal_to_rows(stored, clock, t
         assert len(sessions) == expiry.CHUNK
 
     stored(work)
-    database = apsw.Connection(str(tmp_path / "store0" / "callhouse.db"))
-    [(rows,)] = database.execute("SELECT count(*) FROM calls")
+    data = tmp_path / "store0"
+    [(rows,)] = stores.sql(data, "SELECT count(*) FROM calls")
     assert rows == expiry.CHUNK + 3
     for table in ("call_counts", "end_counts"):
         for width in (1, 24, 768):
-            [(counted,)] = database.execute(f"SELECT sum(calls) FROM {table} WHERE width = ?", (width,))
+            [(counted,)] = stores.sql(data, f"SELECT sum(calls) FROM {table} WHERE width = ?", width)
             assert counted == rows
-        assert database.execute(f"SELECT count(*) FROM {table} WHERE calls <= 0").fetchall() == [(0,)]
-    assert database.execute("SELECT count(*) FROM logs").fetchall() == [(0,)]
+        assert stores.sql(data, f"SELECT count(*) FROM {table} WHERE calls <= 0") == [(0,)]
+    assert stores.sql(data, "SELECT count(*) FROM logs") == [(0,)]
 
 
 def test_an_account_may_keep_its_calls_longer_than_the_server(stored, clock):

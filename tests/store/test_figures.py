@@ -6,7 +6,6 @@ import json
 import random
 from collections import Counter
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -14,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import stores
 from callhouse.model.account import Retention
 from callhouse.model.instant import DAY, HOUR, MINUTE
 from callhouse.model.number import number_key
@@ -94,7 +94,7 @@ class Bench:
         self.directory = directory
         self.now = NOW
         self.emails = (f"{n}@example.com" for n in itertools.count())
-        self.store = self.run(open_store(directory, retention=KEEP, clock=lambda: self.now))
+        self.store = self.run(open_store(stores.location(directory), retention=KEEP, clock=lambda: self.now))
 
     def run(self, work):
         return self.runner.run(work)
@@ -402,7 +402,7 @@ def _matches(call, asked):
 
 
 def test_totals_and_peaks_agree_with_the_calls_after_all_of_this(bench):
-    report = check_store(Path(bench.directory), lambda *_: None)
+    report = check_store(stores.location(bench.directory), lambda *_: None)
     assert report.findings == []
     assert report.checked["totals"]
     assert report.checked["hour_peaks"]

@@ -213,6 +213,30 @@ def test_what_others_sent_of_a_leg_waits_when_it_gets_another_name(stored):
     stored(work, FOREVER)
 
 
+def test_an_event_does_not_wait_for_a_call_that_its_rows_tell_of_no_longer(stored):
+    """A channel seems to come from another call until that is known to be without a beginning, not the channel."""
+    bodies = [
+        [cel("CHAN_START", 1, "SIP/3-03", "a.3"), cel("HANGUP", 5, "SIP/2-02<ZOMBIE>", "a.2")],
+        [cel("HANGUP", 6, "SIP/1-01", "a.1")],
+        [cel("CHAN_START", 1, "SIP/2-02", "a.2")],
+    ]
+
+    async def work(store):
+        account = await account_of(store)
+        waiting = []
+        for body in bodies:
+            await send(store, account, body)
+            waiting.append((await store.statistics()).rows["waiting_events"])
+        assert waiting == [1, 0, 0]
+        _, _, logs, _ = await answers(store, account)
+        assert [(event.line, event.data.get("channel")) for event in logs["a.2"]] == [
+            ("Channel started", None),
+            ("Hung up, cause unknown", "SIP/2-02<ZOMBIE>"),
+        ]
+
+    stored(work, FOREVER)
+
+
 def test_a_call_in_progress_is_not_listed_and_its_events_do_not_wait(stored):
     rows = rows_of("odd/cel_of_call_lost_by_kill9.csv")
 
@@ -405,6 +429,7 @@ def test_an_error_is_in_the_list_of_errors_once_whatever_call_it_turns_out_to_be
     stored(work, FOREVER)
 
 
+@pytest.mark.sqlite_only
 @pytest.mark.parametrize(
     ("statement", "index"),
     [

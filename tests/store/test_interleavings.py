@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+import stores
 from callhouse.model import log as log_document
 from callhouse.model.account import Retention
 from callhouse.model.query import CallQuery
@@ -26,7 +27,7 @@ class Bench:
     def __init__(self, directory):
         self._runner = asyncio.Runner()
         self.store = self.run(
-            open_store(directory, retention=Retention(details=None, sessions=None), clock=lambda: NOW)
+            open_store(stores.location(directory), retention=Retention(details=None, sessions=None), clock=lambda: NOW)
         )
 
     def run(self, work):

@@ -2,8 +2,7 @@
 
 import json
 
-import apsw
-
+import stores
 from callhouse import simulation
 from callhouse.model import log as log_document
 from callhouse.model.event import Event
@@ -59,8 +58,8 @@ def test_logs_written_before_and_after_training_are_read_alike_and_the_later_one
             assert (log_document.unpack(found.document) if found.document else []) == list(events)
 
     stored(work)
-    database = apsw.Connection(str(tmp_path / "store0" / "callhouse.db"))
-    sizes = dict(database.execute("SELECT dictionary, avg(length(document)) FROM logs GROUP BY dictionary"))
+    averages = "SELECT dictionary, avg(length(document)) FROM logs GROUP BY dictionary"
+    sizes = {number: float(size) for number, size in stores.sql(tmp_path / "store0", averages)}
     assert sizes[1] < sizes[0] * 0.6
 
 
@@ -81,8 +80,7 @@ def test_the_dictionary_holds_what_many_calls_share_and_nothing_of_a_single_call
         assert await store.train()
 
     stored(work)
-    database = apsw.Connection(str(tmp_path / "store0" / "callhouse.db"))
-    [(content,)] = database.execute("SELECT content FROM dictionaries")
+    [(content,)] = stores.sql(tmp_path / "store0", "SELECT content FROM dictionaries")
     assert b"shared greeting" in content
     assert b"Secretname" not in content
     assert b"Hiddenplace" not in content

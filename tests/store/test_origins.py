@@ -230,6 +230,7 @@ def test_a_call_that_was_closed_after_a_silence_says_so(stored, clock):
     stored(work, retention=KEEP_ALL)
 
 
+@pytest.mark.sqlite_only
 def test_where_calls_came_from_survives_a_backup_and_goes_with_them(stored, clock, tmp_path):
     async def work(store):
         account = await owner(store)

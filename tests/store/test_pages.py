@@ -95,6 +95,7 @@ def test_calls_with_a_log_are_listed_and_counted_exactly(stored, clock, number):
     stored(work, Retention(details=None))
 
 
+@pytest.mark.sqlite_only
 @pytest.mark.parametrize("number", [None, "1"])
 def test_a_list_of_calls_with_a_log_passes_by_the_calls_without_one(stored, clock, tmp_path, number):
     async def work(store):

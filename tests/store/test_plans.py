@@ -4,8 +4,11 @@ A planner without statistics takes an index for many reasons, and a wrong one sh
 """
 
 import apsw
+import pytest
 
 from store.asking import NOW, all_that_is_asked
+
+pytestmark = pytest.mark.sqlite_only
 
 PLANNED = {"SELECT", "UPDATE", "DELETE"}
 

@@ -40,7 +40,16 @@ REFERENCE = {"meta", "accounts", "credentials", "sign_ins", "dictionaries", "mir
 WORDS = "log_words"
 VERBS = ("SELECT", "WITH", "INSERT", "UPDATE", "DELETE")
 # These read a store as a whole, or are no part of the store's own work.
-WHOLE = {"backup", "check", "stretches", "sqlite", "sqlite_copy", "sqlite_inspection", "sqlite_watch"}
+WHOLE = {
+    "backup",
+    "check",
+    "postgres_inspection",
+    "stretches",
+    "sqlite",
+    "sqlite_copy",
+    "sqlite_inspection",
+    "sqlite_watch",
+}
 
 
 def parts_of(sql):
@@ -274,6 +283,7 @@ def flat(sql):
     return " ".join(sql.split())
 
 
+@pytest.mark.sqlite_only
 def test_every_statement_names_the_account_of_the_rows_that_it_reads_or_writes(stored, clock, statements, monkeypatch):
     monkeypatch.setattr(logs, "SAMPLES", 300)
     stored(lambda store: everything(store, clock))
@@ -290,6 +300,7 @@ def test_every_statement_names_the_account_of_the_rows_that_it_reads_or_writes(s
     assert not unmet
 
 
+@pytest.mark.sqlite_only
 def test_every_table_that_is_distributed_has_the_account_in_it_and_in_all_its_unique_keys(stored, tmp_path):
     async def nothing(_store):
         return None

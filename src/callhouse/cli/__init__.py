@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from callhouse import __version__
-from callhouse.cli import accounts, backup, check, demo, generate, importing, mirror, quarantine, search, serve
+from callhouse.cli import accounts, backup, check, demo, generate, importing, mirror, move, quarantine, search, serve
 from callhouse.cli.context import failing_clearly
 
 app = typer.Typer(
@@ -42,6 +42,7 @@ app.command("import")(failing_clearly(importing.import_))
 app.command()(failing_clearly(backup.backup))
 app.command()(failing_clearly(backup.restore))
 app.command()(failing_clearly(check.check))
+app.command()(failing_clearly(move.move))
 app.add_typer(accounts.app, name="accounts")
 app.add_typer(mirror.app, name="mirror")
 app.add_typer(quarantine.app, name="quarantine")

@@ -11,6 +11,7 @@ from callhouse.cli.context import (
     LARGEST_ID,
     Config,
     Data,
+    Database,
     Json,
     Set,
     failing_clearly,
@@ -78,6 +79,7 @@ def create(
         int | None, typer.Option(metavar="ID", max=LARGEST_ID, help="Make a subaccount of that account.")
     ] = None,
     data: Data = None,
+    database: Database = None,
     config: Config = None,
     chosen: Set = None,
     as_json: Json = False,
@@ -90,7 +92,7 @@ def create(
         raise typer.BadParameter(f"{email!r} is no e-mail address.", param_hint="--email")
     _check_login(login)
     zone = _zone(timezone)
-    in_force, _ = settings(config, data, chosen)
+    in_force, _ = settings(config, data, chosen, database)
 
     async def work() -> tuple[Account, Secrets]:
         async with opened(in_force, create=True) as store:
@@ -108,12 +110,14 @@ def create(
 
 @app.command("list")
 @failing_clearly
-def list_(data: Data = None, config: Config = None, chosen: Set = None, as_json: Json = False) -> None:
+def list_(
+    data: Data = None, database: Database = None, config: Config = None, chosen: Set = None, as_json: Json = False
+) -> None:
     """List all accounts.
 
     Example: `callhouse accounts list --json`
     """
-    in_force, _ = settings(config, data, chosen)
+    in_force, _ = settings(config, data, chosen, database)
 
     async def work() -> list[Account]:
         async with opened(in_force) as store:
@@ -133,12 +137,19 @@ def list_(data: Data = None, config: Config = None, chosen: Set = None, as_json:
 
 @app.command()
 @failing_clearly
-def show(account_id: Id, data: Data = None, config: Config = None, chosen: Set = None, as_json: Json = False) -> None:
+def show(
+    account_id: Id,
+    data: Data = None,
+    database: Database = None,
+    config: Config = None,
+    chosen: Set = None,
+    as_json: Json = False,
+) -> None:
     """Show one account.
 
     Example: `callhouse accounts show 1`
     """
-    in_force, _ = settings(config, data, chosen)
+    in_force, _ = settings(config, data, chosen, database)
 
     async def work() -> Account:
         async with opened(in_force) as store:
@@ -161,6 +172,7 @@ def set_(
         ),
     ] = None,
     data: Data = None,
+    database: Database = None,
     config: Config = None,
     chosen: Set = None,
     as_json: Json = False,
@@ -171,7 +183,7 @@ def set_(
     """
     zone = _zone(timezone)
     wishes = _wishes(retention or [])
-    in_force, _ = settings(config, data, chosen)
+    in_force, _ = settings(config, data, chosen, database)
 
     async def work() -> Account:
         async with opened(in_force) as store:
@@ -185,35 +197,52 @@ def set_(
 @app.command()
 @failing_clearly
 def deactivate(
-    account_id: Id, data: Data = None, config: Config = None, chosen: Set = None, as_json: Json = False
+    account_id: Id,
+    data: Data = None,
+    database: Database = None,
+    config: Config = None,
+    chosen: Set = None,
+    as_json: Json = False,
 ) -> None:
     """Switch an account off at once; its calls stay, its credentials get 401, its subaccounts stay active.
 
     Example: `callhouse accounts deactivate 1`
     """
-    _switch(account_id, data, config, chosen, active=False, as_json=as_json)
+    _switch(account_id, data, database, config, chosen, active=False, as_json=as_json)
 
 
 @app.command()
 @failing_clearly
 def activate(
-    account_id: Id, data: Data = None, config: Config = None, chosen: Set = None, as_json: Json = False
+    account_id: Id,
+    data: Data = None,
+    database: Database = None,
+    config: Config = None,
+    chosen: Set = None,
+    as_json: Json = False,
 ) -> None:
     """Switch an account on again.
 
     Example: `callhouse accounts activate 1`
     """
-    _switch(account_id, data, config, chosen, active=True, as_json=as_json)
+    _switch(account_id, data, database, config, chosen, active=True, as_json=as_json)
 
 
 @app.command()
 @failing_clearly
-def rotate(account_id: Id, data: Data = None, config: Config = None, chosen: Set = None, as_json: Json = False) -> None:
+def rotate(
+    account_id: Id,
+    data: Data = None,
+    database: Database = None,
+    config: Config = None,
+    chosen: Set = None,
+    as_json: Json = False,
+) -> None:
     """Replace all secrets of an account at once, a password that was chosen too, and print the new ones this once.
 
     Example: `callhouse accounts rotate 1 --json`
     """
-    in_force, _ = settings(config, data, chosen)
+    in_force, _ = settings(config, data, chosen, database)
 
     async def work() -> tuple[Account, Secrets]:
         async with opened(in_force) as store:
@@ -233,6 +262,7 @@ def password(
     account_id: Id,
     login: Annotated[str | None, typer.Option(help="The login; needed when the account has none.")] = None,
     data: Data = None,
+    database: Database = None,
     config: Config = None,
     chosen: Set = None,
     as_json: Json = False,
@@ -242,7 +272,7 @@ def password(
     Example: `callhouse accounts password 1 --login ops < password.txt`
     """
     _check_login(login)
-    in_force, _ = settings(config, data, chosen)
+    in_force, _ = settings(config, data, chosen, database)
     new = _new_password()
 
     async def work() -> Account:
@@ -270,8 +300,10 @@ def _check_login(login: str | None) -> None:
         raise typer.BadParameter("a login is not empty, printable and holds no colon.", param_hint="--login")
 
 
-def _switch(account_id: int, data: Data, config: Config, chosen: Set, *, active: bool, as_json: bool) -> None:
-    in_force, _ = settings(config, data, chosen)
+def _switch(
+    account_id: int, data: Data, database: Database, config: Config, chosen: Set, *, active: bool, as_json: bool
+) -> None:
+    in_force, _ = settings(config, data, chosen, database)
 
     async def work() -> Account:
         async with opened(in_force) as store:

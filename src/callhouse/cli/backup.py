@@ -11,6 +11,7 @@ import typer
 from callhouse.cli.context import (
     Config,
     Data,
+    Database,
     Json,
     Set,
     opened,
@@ -22,6 +23,7 @@ from callhouse.cli.context import (
     settings,
 )
 from callhouse.errors import CallhouseError
+from callhouse.settings import Settings
 from callhouse.store import backup as backups
 
 
@@ -39,6 +41,7 @@ def backup(
     ],
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file if there is one.")] = False,
     data: Data = None,
+    database: Database = None,
     config: Config = None,
     chosen: Set = None,
     as_json: Json = False,
@@ -49,7 +52,8 @@ def backup(
 
     Example: `callhouse backup /backup/`
     """
-    in_force, _ = settings(config, data, chosen)
+    in_force, _ = settings(config, data, chosen, database)
+    _refuse_database(in_force)
     if Path(in_force.store.data).resolve() in {target.resolve(), target.resolve().parent}:
         raise CallhouseError(f"{target} lies in the store's own directory; a backup belongs on another disk.")
     _tidy_up_when_stopped()
@@ -71,6 +75,7 @@ def backup(
 def restore(
     source: Annotated[Path, typer.Argument(metavar="BACKUP", help="What `callhouse backup` wrote.")],
     data: Data = None,
+    database: Database = None,
     config: Config = None,
     chosen: Set = None,
 ) -> None:
@@ -80,12 +85,21 @@ def restore(
 
     Example: `callhouse restore /backup/callhouse-20260701T030000Z.db --data /var/lib/callhouse-restored`
     """
-    in_force, _ = settings(config, data, chosen)
+    in_force, _ = settings(config, data, chosen, database)
+    _refuse_database(in_force)
     _tidy_up_when_stopped()
     directory = Path(in_force.store.data)
     with progress_bar() as tell:
         backups.restore(source, directory, tell)
     out.print(f"Restored to {plain(str(directory))}.", soft_wrap=True, highlight=False)
+
+
+def _refuse_database(in_force: Settings) -> None:
+    if in_force.store.url:
+        raise CallhouseError(
+            "A store in PostgreSQL is backed up and restored by PostgreSQL's own means, for instance pg_dump and "
+            "pg_restore, or a replica and its write-ahead log; docs/scaling.md tells how."
+        )
 
 
 def _tidy_up_when_stopped() -> None:

@@ -1,12 +1,11 @@
 """``callhouse check``: whether the store can be read and agrees with itself."""
 
 import sys
-from pathlib import Path
 
 import msgspec
 import typer
 
-from callhouse.cli.context import Config, Data, Json, Set, no_store, out, print_json, progress_bar, settings
+from callhouse.cli.context import Config, Data, Database, Json, Set, no_store, out, print_json, progress_bar, settings
 from callhouse.errors import NoStore
 from callhouse.store.check import Finding, Report, check_store
 
@@ -21,20 +20,21 @@ class Checked(msgspec.Struct):
 
 def check(
     data: Data = None,
+    database: Database = None,
     config: Config = None,
     chosen: Set = None,
     as_json: Json = False,
 ) -> None:
     """Look through the whole store, also while the server runs; status 1, and a line for each thing found.
 
-    Pages and indexes of the file, counts, logs, errors, search index, rows of calls in progress, quarantine.
+    Pages and indexes, counts, logs, errors, search index, rows of calls in progress, quarantine.
 
     Example: `callhouse check --data /var/lib/callhouse`
     """
-    in_force, _ = settings(config, data, chosen)
+    in_force, _ = settings(config, data, chosen, database)
     try:
         with progress_bar() as tell:
-            report = check_store(Path(in_force.store.data), tell)
+            report = check_store(in_force.store.location(), tell)
     except NoStore as error:
         raise no_store(error) from None
     if as_json:

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import functools
 import os
+import shlex
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn, ParamSpec, TypeVar
 
 import msgspec
+import setproctitle
 import typer
 from rich.console import Console
 from rich.markup import escape
@@ -23,7 +25,7 @@ from rich.table import Column, Table
 from callhouse.clock import now
 from callhouse.errors import CallhouseError, NoStore
 from callhouse.model.account import Account
-from callhouse.settings import InForce, Settings, load
+from callhouse.settings import InForce, Settings, load, without_password
 from callhouse.store import Store, open_store
 from callhouse.store.engine import Progress
 
@@ -42,6 +44,15 @@ out = _Output()
 
 Data = Annotated[
     str | None, typer.Option("--data", metavar="DIR", help="Directory of the store.", rich_help_panel="Settings")
+]
+Database = Annotated[
+    str | None,
+    typer.Option(
+        "--store",
+        metavar="URL",
+        help="PostgreSQL database of the store: `postgresql://user@host/name`.",
+        rich_help_panel="Settings",
+    ),
 ]
 Config = Annotated[
     Path | None,
@@ -112,34 +123,55 @@ def _give_up_output() -> None:
 
 
 def settings(
-    config: Path | None, data: str | None, chosen: list[str] | None, **flags: str | int | None
+    config: Path | None,
+    data: str | None,
+    chosen: list[str] | None,
+    database: str | None = None,
+    **flags: str | int | None,
 ) -> tuple[Settings, list[InForce]]:
     """The settings in force. *flags* are named as their setting, with two underscores for the dot."""
     given = {key.replace("__", "."): str(value) for key, value in flags.items() if value is not None}
+    if data is not None and database is not None:
+        raise typer.BadParameter(
+            "The store is either a directory (--data) or a database (--store).", param_hint="--store"
+        )
     if data is not None:
         given["store.data"] = data
+    if database is not None:
+        given["store.url"] = database
     for assignment in chosen or []:
         key, equals, value = assignment.partition("=")
         if not equals:
             raise typer.BadParameter(f"{assignment!r} is not KEY=VALUE.", param_hint="--set")
         given[key.strip()] = value.strip()
+    _hide_passwords()
     return load(config, os.environ, given)
 
 
+def _hide_passwords() -> None:
+    """Let the list of processes, which everybody may read, show no password of a database."""
+    shown = [without_password(word) for word in sys.orig_argv]
+    if shown != sys.orig_argv:
+        setproctitle.setproctitle(shlex.join(shown))
+
+
 @asynccontextmanager
-async def opened(chosen: Settings, *, create: bool = False) -> AsyncIterator[Store]:
+async def opened(chosen: Settings, *, create: bool = False, replicas: bool = False) -> AsyncIterator[Store]:
     """The store, for the time of a command; a server may be using it too.
 
-    Only with *create* is one made where there is none; a mistyped directory should not look like an empty store.
+    Only with *create* is one made where there is none; a mistyped directory should not look like an empty store. What a
+    command reads is what is there now, so that it comes from *replicas* only for the sake of trying them.
     """
     try:
         store = await open_store(
-            Path(chosen.store.data),
+            chosen.store.location(),
             retention=chosen.retention.parsed(),
             clock=now,
             max_events=chosen.ingest.max_events,
             max_log=chosen.ingest.max_log,
             create=create,
+            distributed=chosen.store.distributed,
+            replicas=chosen.store.replica_urls() if replicas else (),
         )
     except NoStore as error:
         raise no_store(error) from None
@@ -152,8 +184,8 @@ async def opened(chosen: Settings, *, create: bool = False) -> AsyncIterator[Sto
 def no_store(error: NoStore) -> CallhouseError:
     """*error* with what to do."""
     return CallhouseError(
-        f"{error} Name another with --data or CALLHOUSE_STORE_DATA; `callhouse serve` and `callhouse accounts "
-        "create` make a store where there is none."
+        f"{error} Name another with --data or --store (CALLHOUSE_STORE_DATA, CALLHOUSE_STORE_URL); `callhouse serve` "
+        "and `callhouse accounts create` make a store where there is none."
     )
 
 

@@ -14,7 +14,20 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from callhouse import simulation
-from callhouse.cli.context import LARGEST_ID, Config, Data, Json, Set, err, opened, out, print_json, run, settings
+from callhouse.cli.context import (
+    LARGEST_ID,
+    Config,
+    Data,
+    Database,
+    Json,
+    Set,
+    err,
+    opened,
+    out,
+    print_json,
+    run,
+    settings,
+)
 from callhouse.clock import now
 from callhouse.errors import CallhouseError
 from callhouse.model.account import Account
@@ -56,6 +69,7 @@ def generate(
     ] = None,
     seed: Annotated[int, typer.Option(help="The same seed gives the same calls (at the same time of day).")] = 1,
     data: Data = None,
+    database: Database = None,
     config: Config = None,
     chosen: Set = None,
     as_json: Json = False,
@@ -64,7 +78,7 @@ def generate(
 
     Example: `callhouse generate --calls 1000000 --days 30 --account 1`
     """
-    in_force, _ = settings(config, data, chosen)
+    in_force, _ = settings(config, data, chosen, database)
 
     async def work() -> Generated:
         async with opened(in_force, create=True) as store:

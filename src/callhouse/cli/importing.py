@@ -16,6 +16,7 @@ from callhouse.cli.context import (
     LARGEST_ID,
     Config,
     Data,
+    Database,
     Json,
     Set,
     err,
@@ -66,6 +67,7 @@ def import_(
         bool, typer.Option("--dry-run", help="Store nothing; show what the first records become.")
     ] = False,
     data: Data = None,
+    database: Database = None,
     config: Config = None,
     chosen: Set = None,
     as_json: Json = False,
@@ -82,7 +84,7 @@ def import_(
         raise typer.BadParameter(f"{source} is none; native, freeswitch, asterisk or kamailio expected.")
     if timezone is not None and source == NATIVE:
         raise typer.BadParameter("native records say which zone their times are in.", param_hint="--timezone")
-    in_force, _ = settings(config, data, chosen, **flags)
+    in_force, _ = settings(config, data, chosen, database, **flags)
     _check(files, follow=follow and not dry_run)
     if dry_run:
         if not preview(expanded(files), readers(in_force.sources)[route], in_force.ingest, as_json=as_json):

@@ -13,6 +13,7 @@ from callhouse.cli.context import (
     LARGEST_ID,
     Config,
     Data,
+    Database,
     Json,
     Set,
     counted,
@@ -72,6 +73,7 @@ def add(
         typer.Option(min=0.01, max=100_000, help="Requests a second at most; by default what the vendor takes."),
     ] = None,
     data: Data = None,
+    database: Database = None,
     config: Config = None,
     chosen: Set = None,
     as_json: Json = False,
@@ -81,7 +83,7 @@ def add(
     The account here is set to keep everything for ever, where no retention of its own says otherwise. Example:
     `callhouse mirror add plivo --name sales --account 1 --user MA2025RK4E639VJFZAGV --secret-file plivo.token`
     """
-    in_force, _ = settings(config, data, chosen)
+    in_force, _ = settings(config, data, chosen, database)
     upstream = upstreams().get(api)
     if upstream is None:
         raise typer.BadParameter(f"{api!r} is none; {', '.join(sorted(upstreams()))} expected.", param_hint="API")
@@ -180,12 +182,14 @@ def _overlap(text: str, upstream: Upstream) -> int:
 
 @app.command("list")
 @failing_clearly
-def list_(data: Data = None, config: Config = None, chosen: Set = None, as_json: Json = False) -> None:
+def list_(
+    data: Data = None, database: Database = None, config: Config = None, chosen: Set = None, as_json: Json = False
+) -> None:
     """List the mirrors and how they fare.
 
     Example: `callhouse mirror list`
     """
-    in_force, _ = settings(config, data, chosen)
+    in_force, _ = settings(config, data, chosen, database)
 
     async def work() -> list[ListedMirror]:
         async with opened(in_force) as store:
@@ -218,12 +222,19 @@ def list_(data: Data = None, config: Config = None, chosen: Set = None, as_json:
 
 @app.command()
 @failing_clearly
-def show(name: Name, data: Data = None, config: Config = None, chosen: Set = None, as_json: Json = False) -> None:
+def show(
+    name: Name,
+    data: Data = None,
+    database: Database = None,
+    config: Config = None,
+    chosen: Set = None,
+    as_json: Json = False,
+) -> None:
     """Show one mirror, and what was lost because the vendor deleted it too soon.
 
     Example: `callhouse mirror show sales`
     """
-    in_force, _ = settings(config, data, chosen)
+    in_force, _ = settings(config, data, chosen, database)
 
     async def work() -> ListedMirror:
         async with opened(in_force) as store:
@@ -238,39 +249,39 @@ def show(name: Name, data: Data = None, config: Config = None, chosen: Set = Non
 
 @app.command()
 @failing_clearly
-def pause(name: Name, data: Data = None, config: Config = None, chosen: Set = None) -> None:
+def pause(name: Name, data: Data = None, database: Database = None, config: Config = None, chosen: Set = None) -> None:
     """Follow an account no longer, until it is resumed.
 
     Example: `callhouse mirror pause sales`
     """
-    _change(name, config, data, chosen, lambda store, mirror: store.mirrors.set_state(mirror.id, "paused"))
+    _change(name, config, data, database, chosen, lambda store, mirror: store.mirrors.set_state(mirror.id, "paused"))
     out.print(f"{plain(name)} is paused; `callhouse mirror resume` goes on where it was.")
 
 
 @app.command()
 @failing_clearly
-def resume(name: Name, data: Data = None, config: Config = None, chosen: Set = None) -> None:
+def resume(name: Name, data: Data = None, database: Database = None, config: Config = None, chosen: Set = None) -> None:
     """Follow an account again that was paused, or stopped because the vendor refused the credentials.
 
     Example: `callhouse mirror resume sales`
     """
-    _change(name, config, data, chosen, lambda store, mirror: store.mirrors.set_state(mirror.id, "active"))
+    _change(name, config, data, database, chosen, lambda store, mirror: store.mirrors.set_state(mirror.id, "active"))
     out.print(f"{plain(name)} is active.")
 
 
 @app.command()
 @failing_clearly
-def remove(name: Name, data: Data = None, config: Config = None, chosen: Set = None) -> None:
+def remove(name: Name, data: Data = None, database: Database = None, config: Config = None, chosen: Set = None) -> None:
     """Forget a mirror; the calls that it brought stay.
 
     Example: `callhouse mirror remove sales`
     """
-    _change(name, config, data, chosen, lambda store, mirror: store.mirrors.remove(mirror.id))
+    _change(name, config, data, database, chosen, lambda store, mirror: store.mirrors.remove(mirror.id))
     out.print(f"{plain(name)} is removed; the calls that it brought stay.")
 
 
-def _change(name: str, config: Config, data: Data, chosen: Set, work: Any) -> None:
-    in_force, _ = settings(config, data, chosen)
+def _change(name: str, config: Config, data: Data, database: Database, chosen: Set, work: Any) -> None:
+    in_force, _ = settings(config, data, chosen, database)
 
     async def done() -> None:
         async with opened(in_force) as store:
@@ -285,6 +296,7 @@ def run_(
     names: Names = None,
     once: Annotated[bool, typer.Option("--once", help="End when all is had that is to be had now.")] = False,
     data: Data = None,
+    database: Database = None,
     config: Config = None,
     chosen: Set = None,
 ) -> None:
@@ -292,7 +304,7 @@ def run_(
 
     Example: `callhouse mirror run --once sales`
     """
-    in_force, _ = settings(config, data, chosen)
+    in_force, _ = settings(config, data, chosen, database)
     configure_logging(in_force.log.format, in_force.log.level if in_force.log.level != "info" else "warning")
     from callhouse.cli.following import follow  # noqa: PLC0415 — what asks vendors takes long to load
 
@@ -301,13 +313,20 @@ def run_(
 
 @app.command()
 @failing_clearly
-def check(name: Name, data: Data = None, config: Config = None, chosen: Set = None, as_json: Json = False) -> None:
+def check(
+    name: Name,
+    data: Data = None,
+    database: Database = None,
+    config: Config = None,
+    chosen: Set = None,
+    as_json: Json = False,
+) -> None:
     """Compare how many calls the vendor has of each day with how many are here, and ask again for days that lack some.
 
     Beside a server, or `mirror run`, that follows the mirror, that asks again. Exit status 1 when some are still
     missing. Example: `callhouse mirror check sales`
     """
-    in_force, _ = settings(config, data, chosen)
+    in_force, _ = settings(config, data, chosen, database)
     from callhouse.cli.following import checked_days  # noqa: PLC0415 — what asks vendors takes long to load
 
     days, is_left = run(checked_days(name, in_force))

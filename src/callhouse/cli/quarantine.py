@@ -13,6 +13,7 @@ from callhouse.cli.context import (
     LARGEST_ID,
     Config,
     Data,
+    Database,
     Json,
     Set,
     counted,
@@ -83,6 +84,7 @@ def list_(
         typer.Option(min=1, help=f"Most records to list; by default {SHOWN}, and all with `--json`."),
     ] = None,
     data: Data = None,
+    database: Database = None,
     config: Config = None,
     chosen: Set = None,
     as_json: Json = False,
@@ -91,7 +93,7 @@ def list_(
 
     Example: `callhouse quarantine list --account 1`
     """
-    in_force, _ = settings(config, data, chosen)
+    in_force, _ = settings(config, data, chosen, database)
 
     async def work() -> None:
         async with _opened(in_force, account) as store:
@@ -141,6 +143,7 @@ def replay(
     account: AccountId = None,
     all_: All = False,
     data: Data = None,
+    database: Database = None,
     config: Config = None,
     chosen: Set = None,
     as_json: Json = False,
@@ -149,7 +152,7 @@ def replay(
 
     Exit status 1 when some are refused again. Example: `callhouse quarantine replay --all`
     """
-    in_force, _ = settings(config, data, chosen)
+    in_force, _ = settings(config, data, chosen, database)
 
     async def work() -> Replayed:
         async with _opened(in_force, account) as store:
@@ -198,6 +201,7 @@ def drop(
     account: AccountId = None,
     all_: All = False,
     data: Data = None,
+    database: Database = None,
     config: Config = None,
     chosen: Set = None,
     as_json: Json = False,
@@ -206,7 +210,7 @@ def drop(
 
     Example: `callhouse quarantine drop 3 4 5`
     """
-    in_force, _ = settings(config, data, chosen)
+    in_force, _ = settings(config, data, chosen, database)
 
     async def work() -> int:
         async with _opened(in_force, account) as store:

@@ -9,6 +9,7 @@ from callhouse.cli.context import (
     LARGEST_ID,
     Config,
     Data,
+    Database,
     Json,
     Set,
     local_time,
@@ -38,6 +39,7 @@ def search(
     last: Annotated[str, typer.Option(metavar="DURATION", help="How far back the calls may have started.")] = "forever",
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="Most calls to show, the newest first.")] = 20,
     data: Data = None,
+    database: Database = None,
     config: Config = None,
     chosen: Set = None,
     as_json: Json = False,
@@ -54,7 +56,7 @@ def search(
         raise typer.BadParameter("give words, or --sip-call-id.", param_hint="WORDS")
     if words and not any(character.isalnum() for word in words for character in word):
         raise typer.BadParameter("letters or digits expected.", param_hint="WORDS")
-    in_force, _ = settings(config, data, chosen)
+    in_force, _ = settings(config, data, chosen, database)
 
     async def work() -> list[FoundCall]:
         async with opened(in_force) as store:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
+import setproctitle
 import typer
 from granian import Granian
 from granian.constants import HTTPModes, Interfaces, Loops, SSLProtocols
@@ -21,7 +22,7 @@ from granian.utils.proxies import wrap_asgi_with_proxy_headers
 from rich.table import Column, Table
 
 from callhouse.child import end_with_parent
-from callhouse.cli.context import Config, Data, Json, Set, opened, out, plain, print_json, run, settings
+from callhouse.cli.context import Config, Data, Database, Json, Set, opened, out, plain, print_json, run, settings
 from callhouse.errors import CallhouseError
 from callhouse.observability import configure_logging
 from callhouse.settings import InForce, ServerSettings, Settings, document
@@ -37,6 +38,7 @@ _HOST_HINT = "--host takes an address of this machine: 127.0.0.1, or 0.0.0.0 for
 
 def serve(
     data: Data = None,
+    database: Database = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 takes a free one.")] = None,
     tls_cert: Annotated[
@@ -56,6 +58,7 @@ def serve(
         config,
         data,
         chosen,
+        database,
         server__host=host,
         server__port=port,
         server__tls_cert=tls_cert,
@@ -83,6 +86,8 @@ def serve(
             ssl_key=key,
             # Switches on systems of ten years ago know nothing newer.
             ssl_protocol_min=SSLProtocols.tls12,
+            # Otherwise it takes a name of its own.
+            process_name=setproctitle.getproctitle(),
             respawn_failed_workers=True,
             workers_kill_timeout=STOP_SECONDS,
         )
@@ -141,7 +146,7 @@ async def _listening(host: str, port: int) -> None:
 async def _check(in_force: Settings) -> None:
     """Fail here, with a clear message, rather than in the server's worker."""
     in_force.console.admin_token()
-    async with opened(in_force, create=True) as store:
+    async with opened(in_force, create=True, replicas=True) as store:
         await store.probe()
 
 
@@ -195,6 +200,7 @@ def _reserved(host: str, port: int) -> socket.socket:
 
 def config(
     data: Data = None,
+    database: Database = None,
     config: Config = None,
     chosen: Set = None,
     as_json: Json = False,
@@ -207,7 +213,7 @@ def config(
     if reference:
         sys.stdout.write(document())
         return
-    _, in_force = settings(config, data, chosen)
+    _, in_force = settings(config, data, chosen, database)
     if as_json:
         print_json({entry.key: msgspec.to_builtins(entry) for entry in in_force})
         return

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -17,7 +18,7 @@ from callhouse.store.batcher import Batcher
 from callhouse.store.browsing import Browsing
 from callhouse.store.call_errors import CallErrors
 from callhouse.store.calls import Calls
-from callhouse.store.engine import Engine, Progress, Reader, Row, Transaction
+from callhouse.store.engine import Engine, Progress, Reader, Readers, Row, Transaction
 from callhouse.store.figures import FigureReader
 from callhouse.store.imports import Imports, Place
 from callhouse.store.kept import KeptDay
@@ -26,8 +27,11 @@ from callhouse.store.mirrors import Advance, Mirrors
 from callhouse.store.quarantine import Quarantine
 from callhouse.store.sign_ins import SignIns
 from callhouse.store.sqlite import SQLite
-from callhouse.store.timed import TimedEngine
+from callhouse.store.timed import TimedEngine, TimedReaders
 from callhouse.store.writer import BatchWriter
+
+if TYPE_CHECKING:
+    from callhouse.store.replicas import Replicas
 
 BATCH_RECORDS = 500
 MAX_WAITING_RECORDS = 20_000
@@ -72,21 +76,30 @@ class Store:
     """All that Callhouse keeps. Made by open_store; use it on the event loop that opened it."""
 
     def __init__(
-        self, engine: Engine, retention: Retention, clock: Callable[[], int], *, max_events: int, max_log: int
+        self,
+        engine: Engine,
+        retention: Retention,
+        clock: Callable[[], int],
+        *,
+        max_events: int,
+        max_log: int,
+        replicas: "Replicas | None" = None,
     ) -> None:
         self._engine = engine
+        self._replicas = replicas
+        readers: Readers = engine if replicas is None else TimedReaders(replicas)
         self._codec = LogCodec()
         self._max_events = max_events
         self._max_log = max_log
         self._probe: asyncio.Future[list[Row]] | None = None
         self.clock = clock
         self.accounts = Accounts(engine, retention, clock)
-        self.calls = Calls(engine, self._codec)
-        self.browsing = Browsing(engine, clock)
-        self.errors = CallErrors(engine)
-        self.figures = FigureReader(engine, clock)
+        self.calls = Calls(readers, self._codec)
+        self.browsing = Browsing(readers, clock)
+        self.errors = CallErrors(readers)
+        self.figures = FigureReader(readers, clock)
         self.quarantine = Quarantine(engine)
-        self.arrivals = ArrivalLog(engine)
+        self.arrivals = ArrivalLog(readers)
         self.sign_ins = SignIns(engine, clock)
         self.imports = Imports(engine)
         self.mirrors = Mirrors(engine, clock)
@@ -119,7 +132,7 @@ class Store:
             imports.put(tx, places, self.clock())
             return self._batch_writer(tx).write(records)
 
-        return await self._engine.write(work)
+        return await self._engine.write(work, _accounts(records) | {place.account_id for place in places})
 
     async def load_mirrored(
         self, records: Sequence[Record], advance: Callable[[Sequence[Outcome]], Advance]
@@ -134,7 +147,7 @@ class Store:
             mirrors.advance(tx, advance(outcomes))
             return outcomes
 
-        return await self._engine.write(work)
+        return await self._engine.write(work, _accounts(records))
 
     async def replay(self, record: Record, entry_id: int) -> Outcome:
         """Try a quarantined record again; it leaves the quarantine when it is kept, in the same transaction."""
@@ -145,7 +158,7 @@ class Store:
                 quarantine.drop(tx, record.account.id, entry_id)
             return outcome
 
-        return await self._engine.write(work)
+        return await self._engine.write(work, [record.account.id])
 
     async def close_lost(self, account: Account, source: str, closing: Fragment, silent_since: int) -> int:
         """Close a chunk of *account*'s calls in progress of which no row came to *source* since *silent_since*: each
@@ -177,18 +190,18 @@ class Store:
 
     async def expire(self, account: Account) -> int:
         """Remove a chunk of what *account* keeps no longer; rows removed."""
-        return await self._engine.write(lambda tx: expiry.expire_account(tx, account, self.clock()))
+        return await self._engine.write(lambda tx: expiry.expire_account(tx, account, self.clock()), [account.id])
 
     async def settle(self, account: Account) -> int:
         """Find out some of the peaks that *account*'s calls made unknown; how many, 0 when there are none."""
-        return await self._engine.write(lambda tx: concurrency.settle(tx, account.id, self.clock()))
+        return await self._engine.write(lambda tx: concurrency.settle(tx, account.id, self.clock()), [account.id])
 
     async def expire_quarantine(self, account: Account) -> int:
         """Remove a chunk of *account*'s refused records that are older than their retention; rows removed."""
         if account.retention.quarantine is None:
             return 0
         before = self.clock() - account.retention.quarantine
-        return await self._engine.write(lambda tx: expiry.expire_quarantine(tx, account.id, before))
+        return await self._engine.write(lambda tx: expiry.expire_quarantine(tx, account.id, before), [account.id])
 
     async def train(self) -> bool:
         """Train the dictionary of the logs when it is time; whether it was."""
@@ -197,7 +210,9 @@ class Store:
         dictionary = await self._engine.read(lambda reader: logs.train(reader, self._codec))
         if dictionary is None:
             return False
-        await self._engine.write(lambda tx: logs.adopt(tx, self._codec, dictionary))
+        await self._engine.write(lambda tx: logs.add(tx, dictionary))
+        # Only what is committed: a log that is packed with anything else could never be read.
+        await self._engine.quick(self._codec.load)
         return True
 
     async def probe(self) -> None:
@@ -212,7 +227,7 @@ class Store:
 
         await self._engine.quick(read)
         if self._probe is None or self._probe.done():
-            written = self._engine.write(lambda tx: tx.each(_PROBE, [{"now": str(self.clock())}]))
+            written = self._engine.write(lambda tx: tx.each(_PROBE, [{"now": str(self.clock()).encode()}]), ())
             self._probe = asyncio.ensure_future(written)
             # Whoever asked may have given up meanwhile.
             self._probe.add_done_callback(lambda probe: probe.cancelled() or probe.exception())
@@ -268,11 +283,18 @@ class Store:
     async def close(self) -> None:
         """Write what is waiting and let go of the database."""
         await self._batcher.drain()
+        if self._replicas is not None:
+            await self._replicas.close()
         await self._engine.close()
 
 
+def _accounts(records: Sequence[Record]) -> set[int]:
+    """Whose the *records* are."""
+    return {record.account.id for record in records}
+
+
 async def open_store(
-    directory: Path,
+    location: Path | str,
     *,
     retention: Retention,
     clock: Callable[[], int],
@@ -280,18 +302,36 @@ async def open_store(
     max_log: int = 64 * 1024 * 1024,
     read_limit: float | None = None,
     create: bool = True,
+    distributed: bool = False,
+    replicas: Sequence[str] = (),
+    replica_lag: float = 1.0,
 ) -> Store:
-    """Open the store in *directory*; where there is none, *create* says whether one is made. Reads longer than
-    *read_limit* seconds raise TookTooLong.
+    """Open the store at *location*: a directory, or the URL of a database of PostgreSQL. Where there is none, *create*
+    says whether one is made. Reads longer than *read_limit* seconds raise TookTooLong.
+
+    A database that is *distributed* is one of Citus. What people ask for is read from *replicas*, databases at URLs,
+    where these are not more than *replica_lag* seconds behind.
 
     Raises NoStore when there is none and none is to be made, and StoreUnavailable when it cannot be used.
     """
+    engine: Engine
+    followers = None
+    if isinstance(location, str):
+        # Who has a directory need not load what speaks with a server.
+        from callhouse.store.postgres import Postgres  # noqa: PLC0415
+        from callhouse.store.replicas import Replicas  # noqa: PLC0415
+
+        engine = Postgres(location, create=create, read_limit=read_limit, distributed=distributed)
+        followers = Replicas(engine, replicas, replica_lag, read_limit) if replicas else None
+    else:
+        engine = SQLite(location, create=create, read_limit=read_limit)
     store = Store(
-        TimedEngine(SQLite(directory, create=create, read_limit=read_limit)),
+        TimedEngine(engine),
         retention,
         clock,
         max_events=max_events,
         max_log=max_log,
+        replicas=followers,
     )
     await store.start()
     return store

@@ -6,7 +6,7 @@ import msgspec
 
 from callhouse.model.instant import DAY, HOUR
 from callhouse.model.record import Outcome, Part, Record
-from callhouse.store.engine import Engine, Reader, Transaction
+from callhouse.store.engine import Reader, Readers, Transaction
 from callhouse.store.fragments import Group
 from callhouse.store.session import Session
 
@@ -47,8 +47,8 @@ class Arrivals(msgspec.Struct, frozen=True):
 
 
 class ArrivalLog:
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, readers: Readers) -> None:
+        self._readers = readers
 
     async def of(self, account_id: int) -> list[Arrivals]:
         """All that is known of an account's sources, the oldest first."""
@@ -56,7 +56,7 @@ class ArrivalLog:
         def work(reader: Reader) -> list[Arrivals]:
             return [Arrivals(*row) for row in reader.rows(_LIST, {"account_id": account_id})]
 
-        return await self._engine.read(work)
+        return await self._readers.read(work)
 
 
 def note(

@@ -20,7 +20,7 @@ from callhouse.model.step import encode_step
 from callhouse.store import call_rows, counting, kinds
 from callhouse.store.by_end import IS_LONG, LONG
 from callhouse.store.conditions import DIRECTION, TALK
-from callhouse.store.engine import Engine, Reader, Row
+from callhouse.store.engine import Reader, Readers, Row
 from callhouse.store.log_writer import account_word
 from callhouse.store.rollups import COMPLETE, INCOMPLETE
 from callhouse.store.totals import LONGEST_NAME, OF_APPLICATION, OF_STEP
@@ -87,8 +87,8 @@ _CONDITIONS = {
 class Browsing:
     """Lists of calls for a person to look through."""
 
-    def __init__(self, engine: Engine, clock: Callable[[], int]) -> None:
-        self._engine = engine
+    def __init__(self, readers: Readers, clock: Callable[[], int]) -> None:
+        self._readers = readers
         self._clock = clock
 
     async def page(
@@ -101,14 +101,14 @@ class Browsing:
         deadline = math.inf if patient else time.monotonic() + PATIENCE
         found: list[Row] = []
         if place is None and _takes_unbegun(asked):
-            found = await self._engine.read(partial(_not_begun, asked, limit + 1))
+            found = await self._readers.read(partial(_not_begun, asked, limit + 1))
         for stretch in _stretches(asked, self._clock(), place, newer=newer):
             if len(found) > limit:
                 break
             if time.monotonic() > deadline:
                 reached = stretch.since if newer else stretch.until
                 return Listing(_listed(found, newer=newer), goes_on=True, reached=reached)
-            found += await self._engine.read(partial(_found, stretch, limit + 1 - len(found), place, newer=newer))
+            found += await self._readers.read(partial(_found, stretch, limit + 1 - len(found), place, newer=newer))
         return Listing(_listed(found[:limit], newer=newer), goes_on=len(found) > limit)
 
     async def count(self, asked: CallFilter, *, patient: bool = False) -> Count:
@@ -116,13 +116,13 @@ class Browsing:
         deadline = math.inf if patient else time.monotonic() + PATIENCE
         calls = 0
         if _takes_unbegun(asked):
-            calls = len(await self._engine.read(partial(_not_begun, asked, MAX_NOT_BEGUN)))
-        if (told := await self._engine.read(partial(_told, asked))) is not None:
+            calls = len(await self._readers.read(partial(_not_begun, asked, MAX_NOT_BEGUN)))
+        if (told := await self._readers.read(partial(_told, asked))) is not None:
             return Count(calls + told)
         for stretch in _stretches(asked, self._clock(), None, newer=False):
             if time.monotonic() > deadline:
                 return Count(calls, stretch.until)
-            calls += await self._engine.read(partial(_counted, stretch))
+            calls += await self._readers.read(partial(_counted, stretch))
         return Count(calls)
 
     async def whole(self, asked: CallFilter, limit: int, place: Place | None = None) -> list[WholeCall]:
@@ -134,11 +134,11 @@ class Browsing:
         for stretch in _stretches(asked, self._clock(), place, newer=False):
             if len(found) >= limit:
                 break
-            found += await self._engine.read(
+            found += await self._readers.read(
                 partial(_found, stretch, limit - len(found), place, newer=False, of=_WHOLE)
             )
         if place is None and _takes_unbegun(asked):
-            found = await self._engine.read(partial(_not_begun, asked, MAX_NOT_BEGUN, of=_WHOLE)) + found
+            found = await self._readers.read(partial(_not_begun, asked, MAX_NOT_BEGUN, of=_WHOLE)) + found
         columns = len(ListedCall.__struct_fields__)
         return [
             WholeCall(ListedCall(*row[:columns]), call_rows.call_of(asked.account_id, row[columns:])) for row in found
@@ -153,7 +153,7 @@ class Browsing:
             "since": since,
             "errors_since": errors_since,
         }
-        rows = await self._engine.quick(lambda reader: reader.rows(sql, parameters))
+        rows = await self._readers.quick(lambda reader: reader.rows(sql, parameters))
         return ListedCall(*rows[0]) if rows else None
 
     async def legs(self, account_id: int, call: ListedCall, since: int) -> list[ListedCall]:
@@ -172,7 +172,7 @@ class Browsing:
                 rows += reader.rows(below, {**parameters, "uuid": uuid})
             return rows
 
-        rows = await self._engine.read(work)
+        rows = await self._readers.read(work)
         legs = {row[0]: ListedCall(*row) for row in rows}
         return sorted(legs.values(), key=lambda leg: (leg.start or call.start or 0, leg.id))
 
@@ -183,7 +183,7 @@ class Browsing:
         ORDER BY started, session_id LIMIT {MOST_LEGS}
         """
         parameters = {"account_id": account_id, "sip_call_id": sip_call_id, "since": since, "errors_since": since}
-        return [ListedCall(*row) for row in await self._engine.read(lambda reader: reader.rows(sql, parameters))]
+        return [ListedCall(*row) for row in await self._readers.read(lambda reader: reader.rows(sql, parameters))]
 
     async def applications(self, account_id: int, since: int) -> list[str]:
         """The applications of the newest calls."""
@@ -194,7 +194,7 @@ class Browsing:
         ) AS newest WHERE application_name IS NOT NULL ORDER BY application_name
         """  # noqa: S608
         parameters = {"account_id": account_id, "since": since}
-        return [name for (name,) in await self._engine.read(lambda reader: reader.rows(sql, parameters))]
+        return [name for (name,) in await self._readers.read(lambda reader: reader.rows(sql, parameters))]
 
 
 def _takes_unbegun(asked: CallFilter) -> bool:

@@ -7,7 +7,7 @@ from callhouse.errors import RecordError
 from callhouse.model.event import Event
 from callhouse.model.number import number_key
 from callhouse.model.query import CallQuery, Page
-from callhouse.store.engine import Engine, Reader, Row, Transaction
+from callhouse.store.engine import Reader, Readers, Row, Transaction
 from callhouse.store.session import Session, identified
 
 READ_BYTES = 256 * 1024
@@ -48,8 +48,8 @@ SELECT identity, length(line) FROM call_errors WHERE account_id = :account_id AN
 class CallErrors:
     """The errors of complete calls, by the time of the error, oldest first; ties by session_id and place in the log."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, readers: Readers) -> None:
+        self._readers = readers
 
     async def page(self, query: CallQuery) -> Page[int]:
         """The ids of the errors of the calls that *query* asks for, and the exact total of errors.
@@ -67,7 +67,7 @@ class CallErrors:
             rows = reader.rows(f"SELECT id FROM call_errors WHERE {where} {_ORDER}", place)  # noqa: S608
             return Page([row[0] for row in rows], total)
 
-        return await self._engine.read(work)
+        return await self._readers.read(work)
 
     async def read(self, account_id: int, error_ids: Sequence[int]) -> list[Row | None]:
         """The first of *error_ids*: all, or as many as make READ_BYTES, but one at least; None for one that is gone.
@@ -80,24 +80,28 @@ class CallErrors:
             size = 0
             for error_id in error_ids:
                 rows = reader.rows(_ONE, {"account_id": account_id, "id": error_id})
-                found.append(rows[0] if rows else None)
-                size += 256 + (len(rows[0][1]) if rows else 0)
+                if not rows:
+                    found.append(None)
+                    continue
+                timestamp, line, *of_call = rows[0]
+                found.append((timestamp, line.decode(), *of_call))
+                size += 256 + len(line)
                 if size >= READ_BYTES:
                     break
             return found
 
-        return await self._engine.read(work)
+        return await self._readers.read(work)
 
 
 def check(tx: Transaction, session: Session, errors: tuple[Event, ...], *, max_errors: int, max_size: int) -> None:
     """Raise RecordError when the call cannot have *errors*, of which some are not in its log, as well."""
     if session.late_errors is None:
         session.late_errors = {bytes(identity): size for identity, size in tx.rows(_KNOWN, session.key)}
-    merged = {**session.late_errors, **{identity: len(event.line) for identity, event in identified(errors)}}
+    merged = {**session.late_errors, **{identity: len(event.line.encode()) for identity, event in identified(errors)}}
     if len(merged) > max_errors:
         raise RecordError(f"the call has more than {max_errors} errors")
     if sum(merged.values()) > max_size:
-        raise RecordError(f"the call's errors have more than {max_size} characters")
+        raise RecordError(f"the call's errors have more than {max_size} bytes")
     session.late_errors = merged
 
 
@@ -130,7 +134,7 @@ def _rows(session: Session) -> Iterable[dict[str, Any]]:
     for part in session.errors:
         for identity, event in identified(part):
             timestamp, seq = event.position
-            yield {**shown, "identity": identity, "timestamp": timestamp, "seq": seq, "line": event.line}
+            yield {**shown, "identity": identity, "timestamp": timestamp, "seq": seq, "line": event.line.encode()}
 
 
 def _unsaid(session: Session) -> Iterable[dict[str, Any]]:

@@ -13,7 +13,7 @@ from callhouse.model.query import CallQuery, Page
 from callhouse.store import by_end, filtered, origins, rollups
 from callhouse.store.call_rows import COLUMNS, call_of
 from callhouse.store.conditions import DIRECTION, conditions
-from callhouse.store.engine import Engine, Reader, Row
+from callhouse.store.engine import Reader, Readers, Row
 from callhouse.store.log_writer import WAITING, account_word
 from callhouse.store.logs import LogCodec
 from callhouse.store.origins import Provenance
@@ -129,8 +129,8 @@ class Calls:
     and ``shown_log_id``: the number that a vendor gave the log, or else the id.
     """
 
-    def __init__(self, engine: Engine, codec: LogCodec) -> None:
-        self._engine = engine
+    def __init__(self, readers: Readers, codec: LogCodec) -> None:
+        self._readers = readers
         self._codec = codec
 
     async def page(self, query: CallQuery, fields: Sequence[str]) -> Page[Row]:
@@ -138,12 +138,12 @@ class Calls:
         more, given = conditions(query)
         columns = tuple(fields)
         if query.logged_since is not None:
-            return await self._engine.read(lambda reader: _logged_page(reader, query, columns, more, given))
+            return await self._readers.read(lambda reader: _logged_page(reader, query, columns, more, given))
         if more:
-            return await self._engine.read(lambda reader: filtered.page(reader, query, _columns(columns)))
+            return await self._readers.read(lambda reader: filtered.page(reader, query, _columns(columns)))
         if query.limit <= SMALL_PAGE and not (query.oldest_first and _is_deep(query)):
-            return await self._engine.quick(lambda reader: _small_page(reader, query, columns))
-        return await self._engine.read(lambda reader: _large_page(reader, query, columns))
+            return await self._readers.quick(lambda reader: _small_page(reader, query, columns))
+        return await self._readers.read(lambda reader: _large_page(reader, query, columns))
 
     async def page_by_end(self, query: CallQuery, fields: Sequence[str]) -> Page[Row]:
         """The whole page and the exact total; the query's window is of the calls' ends."""
@@ -151,7 +151,7 @@ class Calls:
             return Page([], 0)
         more, given = conditions(query)
         small = query.limit <= SMALL_PAGE and not _is_deep(query) and len(query.account_ids) == 1
-        run = self._engine.quick if small and not more else self._engine.read
+        run = self._readers.quick if small and not more else self._readers.read
         return await run(lambda reader: by_end.page(reader, query, _columns(tuple(fields)), more, given))
 
     async def in_progress(self, query: CallQuery, fields: Sequence[str], state: InProgress) -> list[Row]:
@@ -160,7 +160,7 @@ class Calls:
         columns = _columns(("start", "session_id", *fields))
         sql = f"""
         SELECT {columns} FROM calls WHERE account_id = :account_id AND {_IN_PROGRESS[state]} {more}
-        ORDER BY started DESC, +session_id DESC LIMIT :limit
+        ORDER BY started DESC, session_id || '' DESC LIMIT :limit
         """  # noqa: S608
 
         def work(reader: Reader) -> list[Row]:
@@ -171,7 +171,7 @@ class Calls:
             rows.sort(key=lambda row: (row[0] or 0, row[1]), reverse=True)
             return [row[2:] for row in rows[query.offset : query.offset + query.limit]]
 
-        return await self._engine.read(work)
+        return await self._readers.read(work)
 
     async def by_uuid(
         self, shown_since: Mapping[int, int], call_uuid: str, fields: Sequence[str], state: CallState
@@ -183,7 +183,7 @@ class Calls:
         sql = f"""
         SELECT {_columns(("start", "session_id", *fields))} FROM calls
         WHERE account_id = :account_id AND call_uuid = :call_uuid AND {_STATES[state]}
-        ORDER BY +started DESC, +session_id DESC LIMIT 1
+        ORDER BY +started DESC, session_id || '' DESC LIMIT 1
         """  # noqa: S608
 
         def work(reader: Reader) -> Row | None:
@@ -194,7 +194,7 @@ class Calls:
             return None if newest is None else newest[2:]
 
         few = len(shown_since) <= FEW_ACCOUNTS
-        return await (self._engine.quick if few else self._engine.read)(work)
+        return await (self._readers.quick if few else self._readers.read)(work)
 
     async def logs(self, account_id: int, call_ids: Sequence[int], details_since: int) -> list[bytes | None]:
         """The documents of the first calls' logs: of all, or of as many as make LOG_BYTES, but of one at least.
@@ -215,7 +215,7 @@ class Calls:
                     break
             return documents
 
-        return await self._engine.read(work)
+        return await self._readers.read(work)
 
     async def by_log_id(self, account_id: int, log_id: int, fields: Sequence[str], *, since: int) -> Row | None:
         """The complete call with that shown_log_id that started at *since* or later."""
@@ -229,7 +229,7 @@ class Calls:
             told = reader.rows(sql.format(which="log_id = :log_id"), parameters)
             return told or reader.rows(sql.format(which="id = :log_id AND log_id IS NULL"), parameters)
 
-        found = await self._engine.quick(work)
+        found = await self._readers.quick(work)
         return found[0] if found else None
 
     async def log(self, account_id: int, session_id: str, *, since: int, details_since: int) -> FoundLog | None:
@@ -244,13 +244,13 @@ class Calls:
             "since": since,
             "details_since": details_since,
         }
-        found = await self._engine.quick(lambda reader: reader.rows(_ONE, parameters))
+        found = await self._readers.quick(lambda reader: reader.rows(_ONE, parameters))
         if not found:
             return None
         dictionary, packed = found[0]
         if packed is None:
             return FoundLog(None)
-        run = self._engine.quick if len(packed) <= SMALL_LOG else self._engine.read
+        run = self._readers.quick if len(packed) <= SMALL_LOG else self._readers.read
         return FoundLog(await run(unpack))
 
     async def whole(self, account_id: int, session_id: str, *, since: int, details_since: int) -> StoredCall | None:
@@ -271,7 +271,7 @@ class Calls:
             events = log_document.unpack(self._codec.decompress(reader, *logs[0])) if logs else None
             return StoredCall(call_id, arrived, call, events, provenance)
 
-        return await self._engine.read(work)
+        return await self._readers.read(work)
 
     async def search(self, query: CallQuery, words: Sequence[str], details_since: int) -> list[FoundCall]:
         """The newest calls of *query*'s window whose log holds all *words* and is still shown."""
@@ -281,13 +281,13 @@ class Calls:
         """  # noqa: S608
         parameters = _parameters(query, {"details_since": details_since})
         terms = [account_word(query.account_ids[0]), *words]
-        rows = await self._engine.read(lambda reader: reader.calls_with_words(terms, parameters, sql))
+        rows = await self._readers.read(lambda reader: reader.calls_with_words(terms, parameters, sql))
         return [FoundCall(*row) for row in rows]
 
     async def of_sip_call(self, query: CallQuery, sip_call_id: str) -> list[FoundCall]:
         """The newest calls of *query*'s window that have this Call-ID, whichever switch sent them."""
         parameters = _parameters(query, {"sip_call_id": sip_call_id})
-        rows = await self._engine.read(lambda reader: reader.rows(_OF_SIP_CALL, parameters))
+        rows = await self._readers.read(lambda reader: reader.rows(_OF_SIP_CALL, parameters))
         return [FoundCall(*row) for row in rows]
 
 

@@ -80,11 +80,21 @@ class Report(msgspec.Struct):
     findings: list[Finding]
 
 
-def check_store(directory: Path, on_progress: Progress) -> Report:
-    """Look through one snapshot of the store in *directory*, beside whoever uses it.
+def check_store(location: Path | str, on_progress: Progress) -> Report:
+    """Look through one snapshot of the store at *location*, as open_store takes it, beside whoever uses it.
 
     Raises NoStore when there is none, and StoreUnavailable when it cannot be opened for another reason than damage.
     """
+    if isinstance(location, str):
+        # As in open_store.
+        from callhouse.store import postgres_inspection  # noqa: PLC0415
+
+        with postgres_inspection.inspected(location) as inspection:
+            return Check(inspection, on_progress).run()
+    return _check_directory(location, on_progress)
+
+
+def _check_directory(directory: Path, on_progress: Progress) -> Report:
     path = directory / FILE_NAME
     if directory.is_file():
         raise StoreUnavailable(f"The data directory {directory} cannot be used: it is a file.")

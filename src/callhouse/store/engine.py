@@ -3,7 +3,7 @@
 Statements are written once, in the SQL that SQLite and PostgreSQL share, with parameters named ``:name``.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
@@ -67,8 +67,8 @@ class Inspection(Reader, Protocol):
         ...
 
 
-class Engine(Protocol):
-    """A database that holds the store. Every method raises StoreUnavailable when the database does not do its part."""
+class Readers(Protocol):
+    """What reads a database. Every method raises StoreUnavailable when the database does not do its part."""
 
     async def quick(self, work: Callable[[Reader], T]) -> T:
         """The result of *work*, which reads a few rows through an index; each statement is a snapshot of its own."""
@@ -81,11 +81,19 @@ class Engine(Protocol):
         """
         ...
 
-    async def write(self, work: Callable[[Transaction], T]) -> T:
-        """The result of *work* once all it wrote is committed and on disk; nothing is written if it raises."""
+
+class Engine(Readers, Protocol):
+    """A database that holds the store."""
+
+    async def write(self, work: Callable[[Transaction], T], accounts: Collection[int] | None = None, /) -> T:
+        """The result of *work* once all it wrote is committed and on disk; nothing is written if it raises.
+
+        It has what belongs to *accounts* to itself meanwhile, or with None the whole store. It may be run again when
+        the database lets it down before the commit.
+        """
         ...
 
-    async def backup(self, target: Path, on_progress: Progress) -> None:
+    async def backup(self, target: Path, on_progress: Progress, /) -> None:
         """Copy all that is committed now to *target*, an empty file; it is on disk when this returns.
 
         Others read and write meanwhile.

@@ -16,7 +16,7 @@ from callhouse.model.figures import CauseShare, Figures, Share, StepShare, Stret
 from callhouse.model.instant import DAY, HOUR, SECOND, time_zone
 from callhouse.model.week import QUARTER, local_time, utc_offset, weekday
 from callhouse.store import concurrency, totals
-from callhouse.store.engine import Engine, Reader
+from callhouse.store.engine import Reader, Readers
 from callhouse.store.kinds import Kind, taken_apart
 from callhouse.store.rollups import COMPLETE, cut
 from callhouse.store.totals import APPLICATION, DEST, ENDED, SRC, STARTED, STEP, Counted, Sums
@@ -63,14 +63,14 @@ class _Sums(defaultdict[tuple[int, str], Sums]):
 class FigureReader:
     """What the calls of a period come to."""
 
-    def __init__(self, engine: Engine, clock: Callable[[], int]) -> None:
-        self._engine = engine
+    def __init__(self, readers: Readers, clock: Callable[[], int]) -> None:
+        self._readers = readers
         self._clock = clock
 
     async def of(self, accounts: Sequence[Account], since: int, until: int, timezone: str) -> Figures:
         """The figures of all *accounts* together, for ``since <= start < until``; *timezone* is an IANA name."""
         zone, now = time_zone(timezone), self._clock()
-        return await self._engine.read(lambda reader: figures(reader, accounts, since, until, zone, now))
+        return await self._readers.read(lambda reader: figures(reader, accounts, since, until, zone, now))
 
     async def compared(
         self,
@@ -94,7 +94,7 @@ class FigureReader:
                 figures(reader, accounts, low, high, zone, now, listed=None),
             )
 
-        return await self._engine.read(work)
+        return await self._readers.read(work)
 
 
 def figures(

@@ -68,9 +68,10 @@ class Imports:
         """Remember that of *instants*, besides those of other paths."""
         known = {"account_id": account_id, "source": source}
         rows = [{**known, "path": path, "read_until": instant} for path, instant in instants.items()]
-        await self._engine.write(lambda tx: tx.each(_PUT_READ_UNTIL, rows))
+        await self._engine.write(lambda tx: tx.each(_PUT_READ_UNTIL, rows), [account_id])
 
 
 def put(tx: Transaction, places: Sequence[Place], now: int) -> None:
     """Remember *places*, each instead of the one with its id."""
-    tx.each(_PUT, ({**msgspec.structs.asdict(place), "changed": now} for place in places))
+    rows = (msgspec.structs.asdict(place) for place in places)
+    tx.each(_PUT, ({**row, "is_whole": int(row["is_whole"]), "changed": now} for row in rows))

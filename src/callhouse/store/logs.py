@@ -101,10 +101,9 @@ def train(reader: Reader, codec: LogCodec) -> bytes | None:
     return zstandard.train_dictionary(DICTIONARY_BYTES, _without_rare_texts(logs), level=LEVEL).as_bytes()
 
 
-def adopt(tx: Transaction, codec: LogCodec, dictionary: bytes) -> None:
-    """Use *dictionary* from now on, unless another process was quicker to bring one."""
+def add(tx: Transaction, dictionary: bytes) -> None:
+    """Keep *dictionary* for the logs to come, unless another process was quicker to bring one."""
     tx.each(_ADD_DICTIONARY, [{"number": 1, "content": dictionary}])
-    codec.load(tx)
 
 
 def _without_rare_texts(

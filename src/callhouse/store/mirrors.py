@@ -153,26 +153,26 @@ class Mirrors:
 
     async def set_state(self, mirror_id: int, state: State, trouble: str = "") -> None:
         parameters = {"id": mirror_id, "state": state, "trouble": trouble}
-        await self._engine.write(lambda tx: tx.each(_SET_STATE, [parameters]))
+        await self._engine.write(lambda tx: tx.each(_SET_STATE, [parameters]), ())
 
     async def take(self, mirror_id: int, owner: str, until: int, *, gone: str | None = None) -> bool:
         """Become its owner; False while another one, who is not the one that is *gone*, is."""
         parameters = {"id": mirror_id, "owner": owner, "until": until, "now": self._clock(), "gone": gone or owner}
-        return bool(await self._engine.write(lambda tx: tx.each(_TAKE, [parameters])))
+        return bool(await self._engine.write(lambda tx: tx.each(_TAKE, [parameters]), ()))
 
     async def keep(self, mirror_id: int, owner: str, until: int, trouble: str) -> bool:
         """Stay its owner, and tell what stands in the way; False when it has another one, or is gone."""
         parameters = {"id": mirror_id, "owner": owner, "until": until, "trouble": trouble}
-        return bool(await self._engine.write(lambda tx: tx.each(_KEEP, [parameters])))
+        return bool(await self._engine.write(lambda tx: tx.each(_KEEP, [parameters]), ()))
 
     async def release(self, mirror_id: int, owner: str) -> None:
         """Be its owner no longer."""
-        await self._engine.write(lambda tx: tx.each(_RELEASE, [{"id": mirror_id, "owner": owner}]))
+        await self._engine.write(lambda tx: tx.each(_RELEASE, [{"id": mirror_id, "owner": owner}]), ())
 
     async def succeed(self, mirror_id: int, owner: str) -> None:
         """Note that all was had that was to be had."""
         parameters = {"id": mirror_id, "owner": owner, "now": self._clock()}
-        await self._engine.write(lambda tx: tx.each(_SUCCEED, [parameters]))
+        await self._engine.write(lambda tx: tx.each(_SUCCEED, [parameters]), ())
 
     async def ask_again(self, mirror_id: int, windows: Sequence[tuple[int, int]]) -> None:
         """Let its owner, or who becomes it, ask for *windows* again."""

@@ -64,7 +64,7 @@ class SignIns:
             tx.each(_DROP_OLD, [self._now()])
             tx.each(_PUT, [row])
 
-        await self._engine.write(work)
+        await self._engine.write(work, ())
 
     async def get(self, token: bytes) -> SignIn | None:
         """The sign-in, which is used thereby; None when there is none, or it is over."""
@@ -74,7 +74,7 @@ class SignIns:
             return None
         account_id, is_operator, fingerprint, timezone, used = rows[0]
         if used < self._clock() - _NOTED:
-            await self._engine.write(lambda tx: tx.each(_USED, [place]))
+            await self._engine.write(lambda tx: tx.each(_USED, [place]), ())
         return SignIn(
             account_id=account_id, is_operator=bool(is_operator), fingerprint=bytes(fingerprint), timezone=timezone
         )
@@ -82,14 +82,14 @@ class SignIns:
     async def show(self, token: bytes, account_id: int) -> None:
         """Let an operator see the calls of that account."""
         change = {"id": _hash(token), "account_id": account_id}
-        await self._engine.write(lambda tx: tx.each(_SHOW, [change]))
+        await self._engine.write(lambda tx: tx.each(_SHOW, [change]), ())
 
     async def set_timezone(self, token: bytes, timezone: str | None) -> None:
         change = {"id": _hash(token), "timezone": timezone}
-        await self._engine.write(lambda tx: tx.each(_SET_ZONE, [change]))
+        await self._engine.write(lambda tx: tx.each(_SET_ZONE, [change]), ())
 
     async def end(self, token: bytes) -> None:
-        await self._engine.write(lambda tx: tx.each(_DROP, [{"id": _hash(token)}]))
+        await self._engine.write(lambda tx: tx.each(_DROP, [{"id": _hash(token)}]), ())
 
     def _now(self) -> dict[str, int]:
         now = self._clock()

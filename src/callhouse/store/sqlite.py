@@ -3,7 +3,7 @@
 import asyncio
 import shutil
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
@@ -15,7 +15,7 @@ from callhouse.errors import NoStore, StoreDamaged, StoreRefused, StoreUnavailab
 from callhouse.store import sqlite_copy
 from callhouse.store.engine import Parameters, Progress, Reader, Row, Transaction
 from callhouse.store.migrations import migrations
-from callhouse.store.sqlite_watch import Watch
+from callhouse.store.watch import Watch
 
 T = TypeVar("T")
 
@@ -38,6 +38,11 @@ SELECT CASE WHEN pages.name LIKE 'log_words%' THEN 'log_words' ELSE coalesce(tbl
 sum(pgsize) FROM dbstat AS pages LEFT JOIN sqlite_schema ON sqlite_schema.name = pages.name
 WHERE aggregate = TRUE GROUP BY owner
 """
+
+MOVED = "moved"
+"""The name in meta of the mark of a store that was moved; the value is the URL of where it is."""
+
+_MOVED = f"SELECT value FROM meta WHERE name = '{MOVED}'"  # noqa: S608
 
 _UNREADABLE = {apsw.SQLITE_IOERR_READ, apsw.SQLITE_IOERR_SHORT_READ, apsw.SQLITE_IOERR_CORRUPTFS}
 
@@ -107,7 +112,7 @@ class SQLite:
             # What the store holds is nobody else's business, whatever the directory's mode; WAL files take this one's.
             self.path.touch(mode=0o600, exist_ok=True)
             self._loop_side = self._open(READER_CACHE_KIB)
-            _migrate(self._loop_side)
+            migrate(self._loop_side)
             self._loop_side.set_busy_timeout(LOOP_BUSY_MS)
             self._loop_side.set_progress_handler(lambda: True, LOOP_STEPS)
             self._loop_reader = SQLiteTransaction(self._loop_side)
@@ -122,18 +127,11 @@ class SQLite:
         self._readers = ThreadPoolExecutor(READING_THREADS, "store-read")
         self._writer = ThreadPoolExecutor(1, "store-write")
         self._writing: apsw.Connection | None = None
-        self._watch = None if read_limit is None else Watch(read_limit)
+        self._watch = None if read_limit is None else Watch(read_limit, apsw.Connection.interrupt)
 
     def _open(self, cache_kib: int) -> apsw.Connection:
         with self._opening:
-            connection = apsw.Connection(str(self.path))
-            connection.set_busy_timeout(self._busy_timeout)
-            # Otherwise a statement is prepared anew whenever a value is bound that a plan might depend on, which took
-            # longer than running it: a page with its total went from 76 to 29 µs.
-            connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
-            for pragma in _PRAGMAS:
-                connection.execute(pragma)
-            connection.execute(f"PRAGMA cache_size = -{cache_kib}")
+            connection = connect(self.path, self._busy_timeout, cache_kib)
             self._opened.append(connection)
         return connection
 
@@ -163,13 +161,14 @@ class SQLite:
         with nullcontext() if self._watch is None else self._watch.over(connection):
             return _in_transaction(connection, "BEGIN", work)
 
-    async def write(self, work: Callable[[Transaction], T]) -> T:
+    async def write(self, work: Callable[[Transaction], T], _accounts: Collection[int] | None = None) -> T:
+        # There is one writer at a time in any case.
         return await asyncio.get_running_loop().run_in_executor(self._writer, self._write, work)
 
     def _write(self, work: Callable[[Transaction], T]) -> T:
         if self._writing is None:
             self._writing = self._opened_or_unavailable(WRITER_CACHE_KIB)
-        return _in_transaction(self._writing, "BEGIN IMMEDIATE", work)
+        return _in_transaction(self._writing, "BEGIN IMMEDIATE", lambda tx: work(_still_here(tx)))
 
     async def backup(self, target: Path, on_progress: Progress) -> None:
         stop = threading.Event()
@@ -208,6 +207,32 @@ class SQLite:
             connection.close()
 
 
+def connect(path: Path, busy_timeout_ms: int, cache_kib: int) -> apsw.Connection:
+    """A connection to the store's file, set up as all are."""
+    connection = apsw.Connection(str(path))
+    connection.set_busy_timeout(busy_timeout_ms)
+    # Otherwise a statement is prepared anew whenever a value is bound that a plan might depend on, which took longer
+    # than running it: a page with its total went from 76 to 29 µs.
+    connection.config(apsw.SQLITE_DBCONFIG_ENABLE_QPSG, 1)
+    for pragma in _PRAGMAS:
+        connection.execute(pragma)
+    connection.execute(f"PRAGMA cache_size = -{cache_kib}")
+    return connection
+
+
+def moved_to(reader: Reader) -> bytes | None:
+    """What the mark of a store that was moved says of where it is; None while it is here."""
+    marks = reader.rows(_MOVED, {})
+    return marks[0][0] if marks else None
+
+
+def _still_here(tx: SQLiteTransaction) -> SQLiteTransaction:
+    # Asked in every transaction that writes, as the mark may be made at any time.
+    if (place := moved_to(tx)) is not None:
+        raise StoreUnavailable(f"The store was moved: start with --store {place.decode()}, it is only read here.")
+    return tx
+
+
 def _in_transaction(connection: apsw.Connection, begin: str, work: Callable[[SQLiteTransaction], T]) -> T:
     try:
         connection.execute(begin)
@@ -235,7 +260,8 @@ def failure(error: Exception) -> StoreUnavailable:
     return StoreRefused(str(error)) if isinstance(error, refusals) else StoreUnavailable(str(error))
 
 
-def _migrate(connection: apsw.Connection) -> None:
+def migrate(connection: apsw.Connection) -> None:
+    """Bring the schema up to date. Raises StoreUnavailable when it is newer than this program's."""
     steps = migrations("sqlite")
 
     def apply(_: SQLiteTransaction) -> None:

@@ -101,7 +101,7 @@ ON CONFLICT (account_id, number) DO UPDATE SET is_own = excluded.is_own
 """
 _AS_DEST = f"account_id = :account_id AND {COMPLETE} AND dest_key = :number"
 _AS_SRC = f"account_id = :account_id AND {COMPLETE} AND src_key = :number"
-_SOME = "SELECT count(*) FROM (SELECT 1 AS one FROM calls WHERE {where} LIMIT :limit) AS some"
+_SOME = "SELECT count(*) FROM (SELECT 1 AS one FROM calls WHERE {where} LIMIT :limit) AS first_ones"
 _HISTORY = f"SELECT id, {COLUMNS} FROM calls WHERE {{where}}"  # noqa: S608
 
 _EDGE = (

@@ -67,7 +67,8 @@ class BatchWriter:
             applied.append((session, outcome, again))
         if groups:
             self._drop([s for s in self._sessions.values() if s.call is None and s.row_id])
-        self._store([s for s in self._sessions.values() if s.call is not None or s.parts or s.errors])
+        # Of a call that is gone there may still be events that wait, told by rows that tell of them no longer.
+        self._store([s for s in self._sessions.values() if s.call is not None or s.parts or s.errors or s.unsaid])
         if groups:
             fragments.put(self._tx, groups, self._now)
         outcomes = [

@@ -7,11 +7,11 @@ import uuid
 from datetime import UTC, datetime, timedelta, timezone
 from urllib.parse import parse_qsl, quote, urlsplit
 
-import apsw
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+import stores
 from serving import callhouse, send
 
 MINUTE, DAY = 60, 86_400
@@ -739,9 +739,7 @@ def test_too_many_requests_at_once_are_a_429_that_says_when_to_come_again(own_se
 def test_a_store_that_fails_is_a_500_without_its_cause(own_server):
     server = own_server()
     login = server.account()
-    connection = apsw.Connection(str(server.data / "callhouse.db"))
-    connection.execute("ALTER TABLE end_counts RENAME TO gone")
-    connection.close()
+    stores.sql(server.data, "ALTER TABLE end_counts RENAME TO gone")
     answer = ask(server, login)
     assert answer.status_code == 500
     assert {**answer.json(), "api_id": ""} == {"api_id": "", "error": "internal error", "objects": []}

@@ -231,7 +231,7 @@ CREATE INDEX fragments_in_progress ON fragments (account_id, source, changed) WH
 CREATE INDEX fragments_by_end ON fragments (account_id, ended) WHERE document IS NOT NULL;
 
 -- The events of class error, which outlive their log. started and dest_key are the call's, once that is complete: until
--- then they are not shown. seq is -1 where the sender gave none.
+-- then they are not shown. seq is -1 where the sender gave none. line is in UTF-8, a blob as it may hold any character.
 CREATE TABLE call_errors (
     id         INTEGER PRIMARY KEY AUTOINCREMENT,
     account_id INTEGER NOT NULL,
@@ -241,7 +241,7 @@ CREATE TABLE call_errors (
     dest_key   TEXT,
     timestamp  INTEGER NOT NULL,
     seq        INTEGER NOT NULL,
-    line       TEXT NOT NULL
+    line       BLOB NOT NULL
 );
 CREATE UNIQUE INDEX call_errors_once ON call_errors (account_id, session_id, identity);
 CREATE INDEX call_errors_by_start ON call_errors (account_id, started, timestamp, session_id, seq, dest_key)
