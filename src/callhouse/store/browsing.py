@@ -7,7 +7,7 @@ filter is cut into stretches of time, so that it can stop when it has taken too 
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,11 +17,10 @@ from callhouse.model.browsing import CallFilter, Count, ListedCall, Listing, Pla
 from callhouse.model.instant import DAY, MAX_SECONDS, SECOND
 from callhouse.model.number import number_key
 from callhouse.model.step import encode_step
-from callhouse.store import call_rows, counting, kinds
+from callhouse.store import by_words, call_rows, counting, kinds
 from callhouse.store.by_end import IS_LONG, LONG
 from callhouse.store.conditions import DIRECTION, TALK
 from callhouse.store.engine import Reader, Readers, Row
-from callhouse.store.log_writer import account_word
 from callhouse.store.rollups import COMPLETE, INCOMPLETE
 from callhouse.store.totals import LONGEST_NAME, OF_APPLICATION, OF_STEP
 
@@ -247,8 +246,7 @@ def _walks(asked: CallFilter) -> Iterator[tuple[str, Sequence[str]]]:
         yield f"{condition} AND {COMPLETE} AND {_WINDOW}", ()
     yield f"{INCOMPLETE} AND {_WINDOW} AND ({' OR '.join(meant)})", ()
     if search.words:
-        words = (account_word(asked.account_id), *search.words)
-        yield f"+id IN ({{matches}}) AND {COMPLETE} AND {_WINDOW} AND ended >= :details_since", words
+        yield f"{by_words.HAS_WORDS} AND {COMPLETE} AND {_WINDOW} AND ended >= :details_since", search.words
 
 
 def _meant(search: Search) -> Sequence[str]:
@@ -265,10 +263,6 @@ def _narrowed(asked: CallFilter) -> Sequence[str]:
     return [f"{COMPLETE} AND {_WINDOW}"]
 
 
-def _rows(reader: Reader, sql: str, words: Sequence[str], parameters: Mapping[str, Any]) -> list[Row]:
-    return reader.calls_with_words(words, parameters, sql) if words else reader.rows(sql, parameters)
-
-
 def _found(
     asked: CallFilter, limit: int, place: Place | None, reader: Reader, *, newer: bool, of: str = _OF
 ) -> list[Row]:
@@ -282,7 +276,11 @@ def _found(
     rows: dict[int, Row] = {}
     for walk, words in _walks(asked):
         sql = f"{of} AND {walk}{more} {order} LIMIT :limit"
-        rows.update((row[0], row) for row in _rows(reader, sql, words, parameters))
+        if words:
+            found = by_words.page(reader, words, parameters, sql, oldest_first=newer)
+        else:
+            found = reader.rows(sql, parameters)
+        rows.update((row[0], row) for row in found)
     return sorted(rows.values(), key=_position, reverse=not newer)[:limit]
 
 
@@ -315,8 +313,9 @@ def _counted(asked: CallFilter, reader: Reader) -> int:
     parameters = {**_bounds(asked), **given}
     found = (f"SELECT id FROM calls WHERE account_id = :account_id AND {walk}{more}" for walk, _ in _walks(asked))  # noqa: S608
     sql = f"SELECT count(*) FROM ({' UNION '.join(found)}) AS found"  # noqa: S608
-    words = (account_word(asked.account_id), *asked.search.words) if asked.search and asked.search.words else ()
-    return int(_rows(reader, sql, words, parameters)[0][0])
+    if asked.search is None or not asked.search.words:
+        return int(reader.rows(sql, parameters)[0][0])
+    return int(by_words.all_rows(reader, asked.search.words, parameters, sql)[0][0])
 
 
 def _bounds(asked: CallFilter) -> dict[str, Any]:

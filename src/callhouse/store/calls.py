@@ -10,11 +10,11 @@ from callhouse.model import log as log_document
 from callhouse.model.call import Call
 from callhouse.model.event import Event
 from callhouse.model.query import CallQuery, Page
-from callhouse.store import by_end, filtered, origins, rollups
+from callhouse.store import by_end, by_words, filtered, origins, rollups
 from callhouse.store.call_rows import COLUMNS, call_of
 from callhouse.store.conditions import DIRECTION, conditions
 from callhouse.store.engine import Reader, Readers, Row
-from callhouse.store.log_writer import WAITING, account_word
+from callhouse.store.log_writer import WAITING
 from callhouse.store.logs import LogCodec
 from callhouse.store.origins import Provenance
 from callhouse.store.rollups import COMPLETE, INCOMPLETE
@@ -277,12 +277,11 @@ class Calls:
         """The newest calls of *query*'s window whose log holds all *words* and is still shown."""
         sql = f"""
         SELECT {_FOUND} FROM calls
-        WHERE {_CLAUSES} AND ended >= :details_since AND +id IN ({{matches}}) {_NEWEST_FIRST} OFFSET :offset
+        WHERE {_CLAUSES} AND ended >= :details_since AND {by_words.HAS_WORDS} {_NEWEST_FIRST}
         """  # noqa: S608
-        parameters = _parameters(query, {"details_since": details_since})
-        terms = [account_word(query.account_ids[0]), *words]
-        rows = await self._readers.read(lambda reader: reader.calls_with_words(terms, parameters, sql))
-        return [FoundCall(*row) for row in rows]
+        parameters = _parameters(query, {"details_since": details_since, "limit": query.offset + query.limit})
+        rows = await self._readers.read(lambda reader: by_words.page(reader, words, parameters, sql))
+        return [FoundCall(*row) for row in rows[query.offset :]]
 
     async def of_sip_call(self, query: CallQuery, sip_call_id: str) -> list[FoundCall]:
         """The newest calls of *query*'s window that have this Call-ID, whichever switch sent them."""

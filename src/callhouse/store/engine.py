@@ -22,9 +22,11 @@ class Reader(Protocol):
         ...
 
     def calls_with_words(self, words: Sequence[str], parameters: Parameters, sql: str) -> list[Row]:
-        """The rows of *sql*, in which ``{matches}`` stands for the ids of the calls whose log holds all *words*.
+        """The rows of *sql*, in which ``{matches}`` stands for a SELECT of the ids, from ``:low`` to ``:high``, of the
+        calls whose log holds all *words*, and ``{holds}`` for the condition that one of ``calls`` is among them.
 
-        *parameters* name the ``account_id``.
+        *parameters* name the ``account_id`` as well; others' calls may be found too where its account_word is not
+        among the words. The condition is for calls that are most of those between the ids.
         """
         ...
 

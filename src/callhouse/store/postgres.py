@@ -17,6 +17,7 @@ import psycopg
 from callhouse.errors import NoStore, StoreUnavailable, TookTooLong
 from callhouse.store import postgres_connection
 from callhouse.store.engine import Parameters, Progress, Reader, Row, Transaction
+from callhouse.store.log_writer import account_word
 from callhouse.store.migrations import migrations
 from callhouse.store.postgres_connection import Connection, failure
 from callhouse.store.postgres_pool import Pool
@@ -57,7 +58,15 @@ SELECT relname, pg_total_relation_size(oid) FROM pg_class
 WHERE relkind = 'r' AND relnamespace = CAST(current_schema() AS regnamespace)
 """
 _MATCHES = """
-SELECT call_id FROM log_words WHERE account_id = :account_id AND words @> CAST(:words_of_log AS TEXT[])
+SELECT call_id FROM log_words
+WHERE account_id = :account_id AND call_id BETWEEN :low AND :high AND words @> CAST(:words_of_log AS TEXT[])
+"""
+# Of each call by itself: the offset keeps the planner from reading all that the index of words has instead.
+_HOLDS = """
+EXISTS (
+    SELECT 1 FROM log_words
+    WHERE account_id = :account_id AND call_id = calls.id AND words @> CAST(:words_of_log AS TEXT[]) OFFSET 0
+)
 """
 _INDEX_WORDS = "INSERT INTO log_words (account_id, call_id, words) VALUES (:account_id, :call_id, :words)"
 _FORGET_WORDS = "DELETE FROM log_words WHERE account_id = :account_id AND call_id = :call_id"
@@ -182,8 +191,10 @@ class PostgresTransaction:
         return [row for result in self._cursor.results() for row in result] if statement.gives_rows else []
 
     def calls_with_words(self, words: Sequence[str], parameters: Parameters, sql: str) -> list[Row]:
-        wanted = Cutter().words(" ".join(words), apsw.FTS5_TOKENIZE_QUERY)
-        return self.rows(sql.format(matches=_MATCHES), {**parameters, "words_of_log": wanted})
+        # The index knows of accounts by their words alone.
+        terms = [account_word(parameters["account_id"]), *words]
+        wanted = Cutter().words(" ".join(terms), apsw.FTS5_TOKENIZE_QUERY)
+        return self.rows(sql.format(matches=_MATCHES, holds=_HOLDS), {**parameters, "words_of_log": wanted})
 
     def index_words(self, words: Iterable[tuple[int, int, str]]) -> None:
         cutter = Cutter()

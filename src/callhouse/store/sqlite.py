@@ -14,6 +14,7 @@ import apsw
 from callhouse.errors import NoStore, StoreDamaged, StoreRefused, StoreUnavailable, TookTooLong
 from callhouse.store import sqlite_copy
 from callhouse.store.engine import Parameters, Progress, Reader, Row, Transaction
+from callhouse.store.log_writer import account_word
 from callhouse.store.migrations import migrations
 from callhouse.store.watch import Watch
 
@@ -43,6 +44,16 @@ MOVED = "moved"
 """The name in meta of the mark of a store that was moved; the value is the URL of where it is."""
 
 _MOVED = f"SELECT value FROM meta WHERE name = '{MOVED}'"  # noqa: S608
+
+NEAR = 32
+"""In this part of the index of words, the newest, a search is quicker from its end: the index is made of several, and
+of the small ones, which hold what came last, all that comes before is read.
+"""
+
+_MATCHES = "SELECT rowid FROM log_words WHERE log_words MATCH :phrase AND rowid BETWEEN :low AND :high"
+# Without a limit the order would be left out.
+_FROM_THE_END = f"{_MATCHES} ORDER BY rowid DESC LIMIT -1"
+_NEWEST_WORDS = "SELECT coalesce(max(id), 0) FROM log_words_docsize"
 
 _UNREADABLE = {apsw.SQLITE_IOERR_READ, apsw.SQLITE_IOERR_SHORT_READ, apsw.SQLITE_IOERR_CORRUPTFS}
 
@@ -76,9 +87,14 @@ class SQLiteTransaction:
         # Cut into words as the index was: a term of two words would be a phrase, which detail=none cannot look up.
         tokenizer = self._connection.fts5_tokenizer("unicode61", ["remove_diacritics", "2"])
         found = tokenizer(" ".join(words).encode(), apsw.FTS5_TOKENIZE_QUERY, None, include_offsets=False)
-        phrase = " ".join(f'"{token}"' for tokens in found for token in tokens)
-        matches = "SELECT rowid FROM log_words WHERE log_words MATCH :phrase"
-        return self.rows(sql.format(matches=matches), {**parameters, "phrase": phrase})
+        # What has no word in it is held by every log.
+        phrase = " ".join(f'"{token}"' for tokens in found for token in tokens) or account_word(
+            parameters["account_id"]
+        )
+        [(newest,)] = self.rows(_NEWEST_WORDS, {})
+        near = _FROM_THE_END if parameters["low"] > newest - newest // NEAR else _MATCHES
+        given = {**parameters, "phrase": phrase}
+        return self.rows(sql.format(matches=_MATCHES, holds=f"+id IN ({near})"), given)
 
     def index_words(self, words: Iterable[tuple[int, int, str]]) -> None:
         rows = ((call_id, text) for _, call_id, text in words)
