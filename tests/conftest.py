@@ -2,6 +2,7 @@
 
 import asyncio
 import functools
+import signal
 import sys
 import time
 from pathlib import Path
@@ -38,6 +39,8 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    # What a script starts in the background ignores Ctrl-C, and so would all that the tests start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     stores.choose(config.getoption("store"))
 
 

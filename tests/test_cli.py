@@ -75,6 +75,16 @@ def leaves(command, path=()):
 COMMANDS = list(leaves(typer.main.get_command(app)))
 
 
+@pytest.mark.parametrize("line", ['url = ["{}"]', 'replicas = ["{}"]', '"{}" = 1'])
+def test_a_setting_of_another_kind_shows_no_password(tmp_path, line):
+    file = tmp_path / "callhouse.toml"
+    file.write_text("[store]\n" + line.format("postgresql://callhouse:S3CRET@db/calls"))
+    done = callhouse("config", "--config", file, check=False)
+    assert done.returncode == 1
+    assert "store." in done.stderr
+    assert "S3CRET" not in done.stderr + done.stdout
+
+
 def test_these_are_all_the_commands():
     assert {" ".join(path) for path in COMMANDS} == {
         "demo", "serve", "config", "generate", "import", "search", "backup", "restore", "check", "move",

@@ -303,7 +303,7 @@ def _file_values(file: Path | None) -> Iterator[tuple[str, Any]]:
 
 def _choose(chosen: dict[str, tuple[Any, str]], key: str, value: Any, origin: str) -> None:
     if key not in chosen:
-        raise SettingsError(f"{origin}: there is no setting {key}; known keys are {_known()}.")
+        raise SettingsError(f"{origin}: there is no setting {without_password(key)}; known keys are {_known()}.")
     chosen[key] = (value, origin)
 
 
@@ -317,7 +317,7 @@ def _checked(key: str, value: Any, origin: str) -> Any:
             if get_origin(kind) is Literal
             else f"{_plain(kind).__name__} expected"
         )
-        raise SettingsError(f"{key} is {value!r} ({origin}): {expected}.") from None
+        raise SettingsError(f"{key} is {without_password(repr(value))} ({origin}): {expected}.") from None
     if (
         isinstance(converted, int)
         and not isinstance(converted, bool)

@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import random
+import string
 import subprocess
 
 import httpx
@@ -314,3 +316,26 @@ def test_a_large_body_is_taken_whole_and_twice_changes_nothing(server, login):
         assert answer.json() == {"accepted": 6000, "rejected": []}
     assert get(server, login, WINDOW).json()["total_calls"] == 6000
     assert get(server, login, "/api/call/s04321").json()[0]["event"]["line"] == "line 4321"
+
+
+def random_text(length):
+    """One that no compression makes short enough for an index."""
+    return "".join(random.Random(length).choices(string.ascii_letters + string.digits, k=length))
+
+
+@pytest.mark.parametrize("field", ["call_uuid", "parent_call_uuid", "sip_call_id", "src", "dest", "application_name"])
+def test_a_text_of_any_length_is_kept_and_found_and_costs_no_other_record(server, login, field):
+    texts = {f"{field} {length}": random_text(length) for length in (10, 3_000, 100_000)}
+    records = [call(session_id, **{field: text}) for session_id, text in texts.items()]
+    for _ in range(2):
+        assert send(server, login, records)["accepted"] == 3
+    assert {found["session_id"] for found in get(server, login, WINDOW).json()["calls"]} == {*texts}
+    for session_id, text in texts.items():
+        if field == "sip_call_id":
+            kept = ("--set", "retention.sessions=forever", "--set", "retention.plivo=forever")
+            asked = ("--sip-call-id", text, "--account", login.id, "--json", *kept)
+            found = callhouse("search", *asked, data=server.data)
+            assert [each["session_id"] for each in json.loads(found.stdout)] == [session_id]
+        if field == "dest" and len(text) < 10_000:
+            [found] = get(server, login, f"{WINDOW}?number={text}").json()["calls"]
+            assert found["session_id"] == session_id

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import random
 import signal
 import subprocess
@@ -27,6 +28,7 @@ from callhouse.store.move import _Move, abandon, move
 from callhouse.store.move_source import Source
 from callhouse.store.move_target import Target
 from callhouse.store.postgres import LOCKS
+from callhouse.store.postgres_connection import without_password
 from command import Started
 from contract.test_one_model import records
 from everything import answers
@@ -311,6 +313,97 @@ def test_the_database_is_as_one_that_was_made_for_a_store(data, cluster, url):
     assert sql(url, "SELECT number FROM schema_version") == sql(fresh, "SELECT number FROM schema_version")
 
 
+@pytest.mark.parametrize(
+    ("change", "table"),
+    [
+        ("UPDATE calls SET started = 1.5 WHERE id = 2", "calls"),
+        ("UPDATE calls SET started = 'x' WHERE id = 2", "calls"),
+        ("UPDATE calls SET src = CAST(x'ff' AS TEXT) WHERE id = 2", "calls"),
+        ("UPDATE calls SET src = x'ff' WHERE id = 2", "calls"),
+        ("UPDATE logs SET dictionary = 7 WHERE call_id = 2", "logs"),
+        ("UPDATE logs SET document = x'ff' WHERE call_id = 2", "logs"),
+        ("UPDATE logs SET size = 'x' WHERE call_id = 2", "logs"),
+    ],
+)
+def test_a_damaged_row_is_told_with_its_table(data, url, change, table):
+    callhouse("generate", "--calls", 20, "--days", 2, "--account", 1, data=data)
+    sql_of_file(data, change)
+    with pytest.raises(MoveError, match=f"^{table} holds what cannot be carried: .*`callhouse check`"):
+        move(data, url, quiet)
+
+
+def test_a_backup_that_is_made_during_a_move_is_restored_as_a_store_that_is_not_moved(data, url, tmp_path):
+    made = "SELECT type, name, sql FROM sqlite_schema ORDER BY 1, 2"
+    before = sql_of_file(data, made)
+    moving.killed(data, url, "Target.build", 0)
+    callhouse("backup", tmp_path / "backup.db", data=data)
+    callhouse("restore", tmp_path / "backup.db", data=tmp_path / "restored")
+    assert [file.name for file in (tmp_path / "restored").iterdir()] == ["callhouse.db"]
+    assert sql_of_file(tmp_path / "restored", made) == before
+    create_account(tmp_path / "restored", "later@example.com")
+
+
+def test_rows_are_read_as_many_at_once_as_fit(data, url, monkeypatch):
+    monkeypatch.setattr(move_part, "BYTES", 1_000)
+    sizes = [10, 990, 1, 5_000, 400, 400, 400, 0]
+    with closing(apsw.Connection(str(data / "callhouse.db"))) as database:
+        database.executemany("INSERT INTO dictionaries VALUES (?, zeroblob(?))", enumerate(sizes, 1))
+    move(data, url, quiet)
+    assert_same_rows(data, url)
+    with Source(data) as source, Target(url) as target:
+        part = next(part for part in target.parts() if part.name == "dictionaries")
+        for reader in (source.reader, target.reader):
+            for chunks in (part.chunks(reader, ["number"]), part.those(reader, [(n,) for n in range(12)])):
+                assert [[len(blob) for _, blob in rows] for rows in chunks] == [
+                    [10, 990], [1], [5_000], [400, 400], [400, 0],
+                ]  # fmt: skip
+
+
+def test_the_database_ends_no_transaction_in_which_logs_are_unpacked(url):
+    with Target(url) as target:
+        assert target.reader.rows("SELECT current_setting('idle_in_transaction_session_timeout')", {}) == [("0",)]
+
+
+@pytest.mark.parametrize(("step", "told"), [("set_last_ids", "takes calls again"), ("release", "takes nothing more")])
+def test_a_database_that_stands_still_in_the_end_is_not_waited_for(data, url, monkeypatch, step, told):
+    monkeypatch.setattr(moves, "STOP_SECONDS", 0.5)
+    do, stopped = getattr(Target, step), []
+
+    def standing_still(self, *arguments):
+        stopped.append(self._connection.info.backend_pid)
+        os.kill(stopped[0], signal.SIGSTOP)
+        return do(self, *arguments)
+
+    try:
+        monkeypatch.setattr(Target, step, standing_still)
+        with pytest.raises(MoveError, match=f"{told}.* run the same command again"):
+            move(data, url, quiet)
+        added = callhouse("accounts", "create", "--email", "later@example.com", data=data, check=False)
+        assert added.returncode == (step == "release")
+    finally:
+        os.kill(stopped[0], signal.SIGCONT)
+    wait_until(lambda: not sql(url, f"SELECT 1 FROM pg_stat_activity WHERE pid = {stopped[0]}"), "its end")
+    monkeypatch.undo()
+    move(data, url, quiet)
+    assert_copied(data, url)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://me:s%2Fcret@h:1/x?sslmode=verify-full", "postgresql://me@h:1/x?sslmode=verify-full"),
+        ("postgres://h/x?password=s&options=-csearch_path%3Da", "postgres://h/x?options=-csearch_path%3Da"),
+        ("postgresql://a,[::1]:5/x?user=me&sslpassword=s&p%61ssword=s", "postgresql://a,[::1]:5/x?user=me"),
+        ("postgresql://me@%2Frun/x?password=s", "postgresql://me@%2Frun/x"),
+        ("postgresql://h?password=s", "postgresql://h"),
+        ("postgresql://me:s?c#r:t@h/x", "postgresql://me@h/x"),
+        ("postgresql:///x?host=/run", "postgresql:///x?host=/run"),
+    ],
+)
+def test_the_url_that_is_told_has_all_but_the_password(url, shown):
+    assert without_password(url) == shown
+
+
 class TestMoved:
     def test_the_directory_is_read_and_takes_nothing_more(self, own_server, url):
         server = own_server(*SETTINGS)
@@ -399,6 +492,14 @@ class TestRefusals:
         sql(url, "CREATE TABLE calls (id BIGINT)")
         self.refused(data, url, "what another program put there")
         assert sql(url, "SELECT * FROM calls") == []
+
+    def test_no_database_with_what_an_extension_brought(self, data, cluster, url):
+        superuser = f"{cluster.superuser}/{url.rpartition('/')[2]}"
+        sql(superuser, "CREATE EXTENSION pg_stat_statements SCHEMA public")
+        sql(superuser, "CREATE TABLE public.theirs (id BIGINT UNIQUE); "
+                       "ALTER EXTENSION pg_stat_statements ADD TABLE public.theirs")  # fmt: skip
+        assert "theirs" not in move(data, url, quiet).rows
+        assert sql(url, "SELECT 1 FROM pg_indexes WHERE indexname = 'theirs_id_key'")
 
     def test_a_database_with_a_store(self, data, url):
         callhouse("accounts", "create", "--email", "theirs@example.com", "--store", url)

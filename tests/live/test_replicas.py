@@ -50,6 +50,33 @@ class Replicated:
             return admin.execute(sql).fetchall() != before
 
 
+def test_one_answer_is_of_one_server_though_replicas_differ(tmp_path):
+    late = "recovery_min_apply_delay=800ms"
+    with (
+        Cluster("wal_level=replica") as primary,
+        Cluster(primary=primary) as quick,
+        Cluster(late, primary=primary) as slow,
+    ):
+        url = urlsplit(primary.database())
+        replicas = [
+            url._replace(netloc=url.netloc.replace(str(primary.port), str(r.port))).geturl() for r in (quick, slow)
+        ]
+        settings = f"store.replicas={' '.join(replicas)}", "store.replica_lag=3s", "retention.details=forever"
+        with node(tmp_path / "node", url.geturl(), *settings) as server:
+            login = server.account("ops@example.com", "--login", "ops")
+            now = int(time.time())
+            for number in range(60):
+                event = {"timestamp": now - 90, "class": "error", "line": "Failed", "data": {}}
+                call = {"session_id": f"{number}", "start": now - 100, "end": now - 50, "dest": "1", "events": [event]}
+                send(server, login, [call])
+                answer = get(server, login, f"/api/all_logs/{now - 1_000}/{now}").json()
+                assert all(each["detail"] for each in answer["calls"]), number
+                listed = server.client.get(f"/ws/calls/logs/{now - 1_000}/{now}", auth=login.dev).json()["result"]
+                for each in listed["logs"]:
+                    found = server.client.get(f"/ws/calls/log/{each['log_id']}", auth=login.dev)
+                    assert found.status_code == 200, found.text
+
+
 @pytest.fixture
 def replicated(tmp_path):
     with Cluster("wal_level=replica") as primary, Cluster("hot_standby=on", primary=primary) as replica:

@@ -1,5 +1,6 @@
 """``callhouse move``."""
 
+import shlex
 import signal
 from pathlib import Path
 from typing import Annotated
@@ -80,7 +81,7 @@ def _print(moved: Moved) -> None:
     out.print(
         f"Moved {counted(sum(moved.rows.values()), 'row')} in {moved.seconds:.1f} s, all compared: {rows}.\n"
         f"Nobody could write for {moved.held_seconds:.2f} s, nor can any more to the directory. Start the server with "
-        f"[bold]--store {plain(moved.url)}[/bold] now.",
+        f"[bold]--store {plain(shlex.quote(moved.url))}[/bold] now.",
         soft_wrap=True,
         highlight=False,
     )

@@ -1,6 +1,10 @@
 """Telephone numbers as people write them."""
 
+import hashlib
 import re
+
+LONGEST_KEY = 200
+"""Characters of a key: indexes hold only so much."""
 
 _NOT_DIGITS = re.compile(r"\D+", re.ASCII)
 _LEADING_DIGITS = re.compile(r"\d*", re.ASCII)
@@ -11,11 +15,15 @@ def number_key(number: str) -> str:
 
     ``tel:``, parameters after ``;``, punctuation and the 1 that leads a North American number of eleven digits are
     dropped (``+1 (617) 712-3001`` and ``tel:6177123001;ani=800`` are the same). A text without a digit is its own key.
+    Of what is longer than LONGEST_KEY the key ends in a digest.
     """
-    digits = _NOT_DIGITS.sub("", number.partition(";")[0])
-    if not digits:
-        return number
-    return digits[1:] if len(digits) == 11 and digits[0] == "1" else digits
+    key = _NOT_DIGITS.sub("", number.partition(";")[0]) or number
+    if len(key) == 11 and key[0] == "1" and key.isdecimal():
+        return key[1:]
+    if len(key) <= LONGEST_KEY:
+        return key
+    digest = hashlib.blake2b(key.encode(), digest_size=16).hexdigest()
+    return f"{key[: LONGEST_KEY - len(digest) - 1]}~{digest}"
 
 
 _HEAD_DIGITS = 15

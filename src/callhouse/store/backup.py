@@ -7,14 +7,17 @@ import asyncio
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+
+import apsw
 
 from callhouse.errors import CallhouseError, StoreDamaged, StoreUnavailable
 from callhouse.store.engine import Engine, Inspection, Progress
 from callhouse.store.migrations import migrations
-from callhouse.store.sqlite import FILE_NAME
+from callhouse.store.move_source import forget_move
+from callhouse.store.sqlite import FILE_NAME, SQLiteTransaction, failure, moved_to
 from callhouse.store.sqlite_copy import flush
 from callhouse.store.sqlite_inspection import inspected
 
@@ -76,6 +79,7 @@ def restore(source: Path, directory: Path, on_progress: Progress) -> None:
             with _part_of(directory, FILE_NAME) as part:
                 _copy(source, part, on_progress)
                 _verify(part, on_progress)
+                _give_up_move(part)
                 _put(part, directory / FILE_NAME, force=False)
         except BaseException:
             if absent:
@@ -85,7 +89,7 @@ def restore(source: Path, directory: Path, on_progress: Progress) -> None:
         flush(directory.parent)
     except StoreDamaged as error:
         raise BackupError(f"{source} is not whole and was not restored: {error}.") from error
-    except OSError as error:
+    except (OSError, StoreUnavailable) as error:
         raise BackupError(f"{source} cannot be restored to {directory}: {_reason(error)}.") from error
 
 
@@ -93,7 +97,7 @@ def restore(source: Path, directory: Path, on_progress: Progress) -> None:
 def _part_of(directory: Path, name: str) -> Iterator[Path]:
     """An empty file that only its owner may read, which is gone afterwards unless it was given another name.
 
-    So is its journal, which SQLite leaves behind when the disk is full.
+    So is its journal of either kind, which SQLite leaves behind when the disk is full.
     """
     # The keys of credentials are in it.
     descriptor, path = tempfile.mkstemp(dir=directory, prefix=f"{name}.", suffix=".part")
@@ -101,7 +105,7 @@ def _part_of(directory: Path, name: str) -> Iterator[Path]:
     try:
         yield Path(path)
     finally:
-        for left in (path, f"{path}-journal"):
+        for left in (path, f"{path}-journal", f"{path}-wal", f"{path}-shm"):
             Path(left).unlink(missing_ok=True)
 
 
@@ -138,6 +142,17 @@ def _verify(path: Path, on_progress: Progress) -> None:
             on_progress("Verifying", number, len(parts))
             if faults := inspection.faults(part):
                 raise StoreDamaged(f"{part}: {faults[0]}")
+
+
+def _give_up_move(path: Path) -> None:
+    """Let the copy of a store that was being moved be one that is not; what was moved stays so."""
+    try:
+        with closing(apsw.Connection(str(path))) as copy:
+            if moved_to(SQLiteTransaction(copy)) is None:
+                with copy:
+                    forget_move(copy)
+    except apsw.Error as error:
+        raise failure(error) from error
 
 
 def _recognize(inspection: Inspection) -> None:

@@ -167,7 +167,8 @@ class Browsing:
                 roots.append(call.parent_call_uuid)
                 rows += reader.rows(f"{sql} AND call_uuid = :uuid", {**parameters, "uuid": call.parent_call_uuid})
             for uuid in roots:
-                below = f"{sql} AND parent_call_uuid = :uuid ORDER BY started LIMIT {MOST_LEGS}"
+                order = "ORDER BY started IS NULL, started, session_id"
+                below = f"{sql} AND parent_call_uuid = :uuid {order} LIMIT {MOST_LEGS}"
                 rows += reader.rows(below, {**parameters, "uuid": uuid})
             return rows
 
@@ -179,7 +180,7 @@ class Browsing:
         """All calls that have the Call-ID, whichever switch told of them, the oldest first."""
         sql = f"""
         {_OF} AND sip_call_id = :sip_call_id AND (started IS NULL OR started >= :since)
-        ORDER BY started, session_id LIMIT {MOST_LEGS}
+        ORDER BY started IS NULL, started, session_id LIMIT {MOST_LEGS}
         """
         parameters = {"account_id": account_id, "sip_call_id": sip_call_id, "since": since, "errors_since": since}
         return [ListedCall(*row) for row in await self._readers.read(lambda reader: reader.rows(sql, parameters))]

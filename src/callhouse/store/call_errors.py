@@ -13,6 +13,12 @@ from callhouse.store.session import Session, identified
 READ_BYTES = 256 * 1024
 """Bytes of errors' lines that are held at a time."""
 
+READ_AT_ONCE = 64
+"""Errors that are looked up together."""
+
+# Long ones stay where they are.
+_SHORT_LINE = f"CASE WHEN length(call_errors.line) <= {READ_BYTES // READ_AT_ONCE} THEN call_errors.line END"
+
 _WHERE = """
 account_id = :account_id AND started IS NOT NULL AND started >= :since AND started < :until
 """
@@ -20,7 +26,7 @@ _BY_NUMBER = "AND dest_key = :dest_key"
 _COUNT = "SELECT count(*) FROM call_errors WHERE"
 _ORDER = "ORDER BY timestamp, session_id, seq, id LIMIT :limit OFFSET :offset"
 _ONE = """
-SELECT call_errors.timestamp, call_errors.line, coalesce(calls.direction, 'inbound'), calls.src, calls.dest,
+SELECT call_errors.id, call_errors.timestamp, {line}, coalesce(calls.direction, 'inbound'), calls.src, calls.dest,
 calls.channel, calls.told, calls.session_id
 FROM call_errors
 JOIN calls ON calls.account_id = call_errors.account_id AND calls.session_id = call_errors.session_id
@@ -78,12 +84,19 @@ class CallErrors:
         def work(reader: Reader) -> list[Row | None]:
             found: list[Row | None] = []
             size = 0
-            for error_id in error_ids:
-                rows = reader.rows(_ONE, {"account_id": account_id, "id": error_id})
-                if not rows:
+            rows: dict[int, Row] = {}
+            errors = [{"account_id": account_id, "id": error_id} for error_id in error_ids]
+            for number, error in enumerate(errors):
+                if number % READ_AT_ONCE == 0:
+                    some = errors[number : number + READ_AT_ONCE]
+                    rows = {row[0]: row for row in reader.each(_ONE.format(line=_SHORT_LINE), some)}
+                row = rows.get(error["id"])
+                if row is None:
                     found.append(None)
                     continue
-                timestamp, line, *of_call = rows[0]
+                if row[2] is None:
+                    [row] = reader.rows(_ONE.format(line="call_errors.line"), error)
+                _, timestamp, line, *of_call = row
                 found.append((timestamp, line.decode(), *of_call))
                 size += 256 + len(line)
                 if size >= READ_BYTES:

@@ -32,6 +32,9 @@ SMALL_LOG = 16 * 1024
 LOG_BYTES = 256 * 1024
 """Bytes of logs that are held at a time: a client that stops reading must not cost much, nor memory grow."""
 
+LOGS_AT_ONCE = 32
+"""Logs that are looked up together."""
+
 FEW_ACCOUNTS = 20
 """In so many accounts a call is looked for without leaving the event loop."""
 
@@ -72,6 +75,11 @@ _LOGS = """
 SELECT dictionary, document FROM logs
 WHERE account_id = :account_id AND call_id = :id AND ended >= :details_since
 """
+# Those that are large stay where they are.
+_LOGS_AT_ONCE = f"""
+SELECT call_id, dictionary, CASE WHEN size <= {SMALL_LOG} THEN document END FROM logs
+WHERE account_id = :account_id AND call_id = :id AND ended >= :details_since
+"""  # noqa: S608
 # The plus keeps the index of starts out of it, which covers what is asked of the call, but for all calls since.
 _ONE = """
 SELECT logs.dictionary, logs.document FROM calls
@@ -203,12 +211,19 @@ class Calls:
         """
 
         def work(reader: Reader) -> list[bytes | None]:
-            parameters = {"account_id": account_id, "details_since": details_since}
+            given = {"account_id": account_id, "details_since": details_since}
+            found: dict[int, Row] = {}
             documents: list[bytes | None] = []
             size = 0
-            for call_id in call_ids:
-                found = reader.rows(_LOGS, {**parameters, "id": call_id})
-                document = self._codec.decompress(reader, *found[0]) if found else None
+            for number, call_id in enumerate(call_ids):
+                if number % LOGS_AT_ONCE == 0:
+                    some = call_ids[number : number + LOGS_AT_ONCE]
+                    logs = reader.each(_LOGS_AT_ONCE, ({**given, "id": each} for each in some))
+                    found = {log[0]: log[1:] for log in logs}
+                log = found.get(call_id)
+                if log is not None and log[1] is None:
+                    [log] = reader.rows(_LOGS, {**given, "id": call_id})
+                document = None if log is None else self._codec.decompress(reader, *log)
                 documents.append(document)
                 size += len(document or b"")
                 if size >= LOG_BYTES:

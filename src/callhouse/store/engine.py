@@ -21,6 +21,10 @@ class Reader(Protocol):
         """All rows that *sql* gives."""
         ...
 
+    def each(self, sql: str, parameters: Iterable[Parameters]) -> list[Row]:
+        """Run *sql* once for each of *parameters* and give all rows that came back, in order."""
+        ...
+
     def calls_with_words(self, words: Sequence[str], parameters: Parameters, sql: str) -> list[Row]:
         """The rows of *sql*, in which ``{matches}`` stands for a SELECT of the ids, from ``:low`` to ``:high``, of the
         calls whose log holds all *words*, and ``{holds}`` for the condition that one of ``calls`` is among them.
@@ -33,10 +37,6 @@ class Reader(Protocol):
 
 class Transaction(Reader, Protocol):
     """The one transaction that writes."""
-
-    def each(self, sql: str, parameters: Iterable[Parameters]) -> list[Row]:
-        """Run *sql* once for each of *parameters* and give all rows that came back, in order."""
-        ...
 
     def index_words(self, words: Iterable[tuple[int, int, str]]) -> None:
         """Make texts findable, each under its account's and its call's id."""

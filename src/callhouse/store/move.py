@@ -12,15 +12,18 @@ Whatever ends the command, the next one goes on: what was copied is noted with i
 """
 
 import secrets
+import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import apsw
+import msgspec
 import psycopg
+import zstandard
 
-from callhouse.errors import MoveError, StoreDamaged, StoreRefused, StoreUnavailable
+from callhouse.errors import MoveError, StoreDamaged, StoreRefused, StoreUnavailable, TookTooLong
 from callhouse.model import log as log_document
 from callhouse.store import postgres_connection, sqlite
 from callhouse.store.engine import Progress, Row
@@ -36,11 +39,25 @@ FEW_CHANGES = 2_000
 MOMENT_SECONDS = 2.0
 """How long copying what changed may take for the last time to come."""
 
+STOP_SECONDS = 20.0
+"""How long the database may keep all who write waiting."""
+
 TRIES = 10
 """How often that may fail to become quicker."""
 
 TOLD = 10
 """Differences that are told one by one."""
+
+_DAMAGES = (
+    TypeError,
+    ValueError,
+    LookupError,
+    msgspec.MsgspecError,
+    zstandard.ZstdError,
+    psycopg.DataError,
+    StoreDamaged,
+)
+"""What comes of values that are not of their column's kind."""
 
 AGAIN = "Nothing is lost: run the same command again and it goes on."
 
@@ -56,9 +73,20 @@ def move(directory: Path, url: str, on_progress: Progress) -> Moved:
     with _reporting(), Source(directory) as source, Target(url) as target:
         is_marked = _ready(source, target)
         held_seconds = 0.0 if is_marked else _Move(source, target, shown, on_progress).run()
-        target.release()
+        _release(target)
         rows = {part.name: target.count(part) for part in target.parts()}
     return Moved(shown, rows, round(time.monotonic() - began, 3), round(held_seconds, 3))
+
+
+def _release(target: Target) -> None:
+    try:
+        with target.limited(STOP_SECONDS):
+            target.release()
+    except TookTooLong:
+        raise MoveError(
+            f"The database did not answer for {STOP_SECONDS:g} seconds. All is copied and the directory takes nothing "
+            "more: see that the database answers, and run the same command again, which ends the move in a moment."
+        ) from None
 
 
 def abandon(directory: Path) -> str:
@@ -71,6 +99,18 @@ def abandon(directory: Path) -> str:
             raise MoveError(f"The store in {directory} is not being moved.")
         source.abandon()
         return moving.place
+
+
+@contextmanager
+def _carrying(part: Part) -> Iterator[None]:
+    """What a row of *part* is that no store of ours has written is told with its table."""
+    try:
+        yield
+    except _DAMAGES as error:
+        reason = postgres_connection.reason(error)
+        raise MoveError(
+            f"{part.name} holds what cannot be carried: {reason}. `callhouse check` tells which rows are damaged."
+        ) from error
 
 
 @contextmanager
@@ -101,7 +141,7 @@ def _ready(source: Source, target: Target) -> bool:
     if moving is not None and copy_of == moving.id:
         return moved_to is not None
     if moved_to is not None:
-        raise MoveError(f"The store was moved already: start with --store {moved_to}.")
+        raise MoveError(f"The store was moved already: start with --store {shlex.quote(moved_to)}.")
     if copy_of is not None:
         raise MoveError(
             f"{target.place} holds an unfinished copy of another store, or of a move that was given up: "
@@ -166,14 +206,15 @@ class _Move:
             order = self._source.order(part)
             columns = [part.columns.index(column) for column in order]
             done += self._target.count(part)
-            for rows in part.chunks(self._source.reader, order, place):
-                place = [rows[-1][column] for column in columns]
-                with self._target.transaction():
-                    self._target.need_not_wait()
-                    self._put(part, rows)
-                    self._target.note_copied(part, place, is_whole=False)
-                done += len(rows)
-                self._tell(f"Copying {part.name}", done, max(done, total))
+            with _carrying(part):
+                for rows in part.chunks(self._source.reader, order, place):
+                    place = [rows[-1][column] for column in columns]
+                    with self._target.transaction():
+                        self._target.need_not_wait()
+                        self._put(part, rows)
+                        self._target.note_copied(part, place, is_whole=False)
+                    done += len(rows)
+                    self._tell(f"Copying {part.name}", done, max(done, total))
             with self._target.transaction():
                 self._target.note_copied(part, place or (), is_whole=True)
 
@@ -198,18 +239,21 @@ class _Move:
         with self._target.transaction():
             # First all that was goes, so that what is has its place.
             for part in self._parts:
-                for keys in self._source.changed(part, last):
-                    gone = part.named(keys)
-                    self._target.reader.each(part.delete, gone)
-                    if part.name == "logs":
-                        self._target.reader.forget_words([(log["account_id"], log["call_id"]) for log in gone])
+                with _carrying(part):
+                    for keys in self._source.changed(part, last):
+                        gone = part.named(keys)
+                        self._target.reader.each(part.delete, gone)
+                        if part.name == "logs":
+                            self._target.reader.forget_words([(log["account_id"], log["call_id"]) for log in gone])
             for part in self._parts:
                 here, there = Sums(part), Sums(part)
-                for keys in self._source.changed(part, last):
-                    rows = self._source.reader.each(part.get, part.named(keys))
-                    self._put(part, rows)
-                    here.add(rows)
-                    there.add(self._target.reader.each(part.get, part.named(keys)))
+                with _carrying(part):
+                    for keys in self._source.changed(part, last):
+                        for rows in part.those(self._source.reader, keys):
+                            self._put(part, rows)
+                            here.add(rows)
+                        for rows in part.those(self._target.reader, keys):
+                            there.add(rows)
                 differences += here.differences(there)
         _none(differences)
         return last
@@ -221,14 +265,15 @@ class _Move:
         done = 0
         for part in self._parts:
             here, there = Sums(part), Sums(part)
-            for sums, reader, order in (
-                (here, self._source.reader, self._source.order(part)),
-                (there, self._target.reader, part.key),
-            ):
-                for rows in part.chunks(reader, order):
-                    sums.add(rows)
-                    done += len(rows)
-                    self._tell(f"Comparing {part.name}", done, total)
+            with _carrying(part):
+                for sums, reader, order in (
+                    (here, self._source.reader, self._source.order(part)),
+                    (there, self._target.reader, part.key),
+                ):
+                    for rows in part.chunks(reader, order):
+                        sums.add(rows)
+                        done += len(rows)
+                        self._tell(f"Comparing {part.name}", done, total)
             differences += here.differences(there)
         _none(differences + self._lacking_words())
 
@@ -265,13 +310,20 @@ class _Move:
 
     def _finish(self) -> float:
         self._tell("Catching up for the last time", 0, 1)
-        with self._source.held():
-            began = time.monotonic()
-            self._catch_up()
-            for _ in self._target.build(REFERENCES):
-                pass
-            self._target.set_last_ids(self._source.last_ids())
-            self._source.mark(self._url)
+        try:
+            with self._source.held():
+                began = time.monotonic()
+                with self._target.limited(STOP_SECONDS):
+                    self._catch_up()
+                    for _ in self._target.build(REFERENCES):
+                        pass
+                    self._target.set_last_ids(self._source.last_ids())
+                self._source.mark(self._url)
+        except TookTooLong:
+            raise MoveError(
+                f"The last step was given up, as nobody could write for {STOP_SECONDS:g} seconds: the database does "
+                f"not answer or is too slow. The directory takes calls again. See that the database answers. {AGAIN}"
+            ) from None
         return time.monotonic() - began
 
 

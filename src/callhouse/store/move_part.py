@@ -4,16 +4,20 @@ import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import msgspec
 
 from callhouse.model.instant import DAY
-from callhouse.store.engine import Reader, Row
+from callhouse.store.engine import Reader, Row, Transaction
 
 ROWS = 2_000
 ROWS_WITH_BLOBS = 200
-"""Rows that are read at once: those with blobs may be large."""
+"""Rows that are read at once at most."""
+
+BYTES = 16 * 1024 * 1024
+"""What the blobs of rows that are read at once may take, unless it is one row."""
 
 DAYS = {"calls": "started", "logs": "ended", "call_errors": "timestamp", "waiting_events": "timestamp"}
 """By which instant the rows of a table are told apart by days."""
@@ -40,7 +44,7 @@ class Part(NamedTuple):
     columns: tuple[str, ...]
     types: tuple[int, ...]
     key: tuple[str, ...]
-    has_blobs: bool = False
+    blobs: tuple[str, ...] = ()
 
     @property
     def is_by_account(self) -> bool:
@@ -56,6 +60,13 @@ class Part(NamedTuple):
         return f"DELETE FROM {self.name} WHERE {self._is_key}"  # noqa: S608
 
     @property
+    def _size(self) -> str:
+        """What the blobs of a row take, which both engines know without reading them."""
+        sizes = [f"coalesce(length({column}), 0)" for column in self.blobs]
+        # Of a log also what it is unpacked, as its words are cut then.
+        return " + ".join([*sizes, "size"] if self.name == "logs" else sizes)
+
+    @property
     def _is_key(self) -> str:
         return " AND ".join(f"{column} = :{column}" for column in self.key)
 
@@ -65,22 +76,41 @@ class Part(NamedTuple):
 
     def chunks(self, reader: Reader, order: Sequence[str], after: Key | None = None) -> Iterator[list[Row]]:
         """All rows behind the one of which the columns of *order*, a key, are *after*; a chunk is read when it is asked
-        for.
+        for, and holds no more than BYTES unless it is one row.
         """
         listed, columns = ", ".join(order), ", ".join(self.columns)
         names = [f"after_{column}" for column in order]
         behind = f"WHERE ({listed}) > ({', '.join(f':{name}' for name in names)})"
         places = [self.columns.index(column) for column in order]
-        limit = ROWS_WITH_BLOBS if self.has_blobs else ROWS
         while True:
             given = {} if after is None else dict(zip(names, after, strict=True))
-            sql = f"SELECT {columns} FROM {self.name} {behind if given else ''} ORDER BY {listed} LIMIT {limit}"  # noqa: S608
-            rows = reader.rows(sql, given)
-            if rows:
-                after = [rows[-1][place] for place in places]
-                yield rows
-            if len(rows) < limit:
+            rest = f"FROM {self.name} {behind if given else ''} ORDER BY {listed}"
+            limit = ROWS
+            if self.blobs:
+                sizes = reader.rows(f"SELECT {self._size} {rest} LIMIT {ROWS_WITH_BLOBS}", given)
+                limit = _fitting([size for (size,) in sizes])
+            rows = reader.rows(f"SELECT {columns} {rest} LIMIT {limit}", given)
+            if not rows:
                 return
+            after = [rows[-1][place] for place in places]
+            yield rows
+
+    def those(self, reader: Transaction, keys: Sequence[Key]) -> Iterator[list[Row]]:
+        """The rows with *keys*, as far as there are any, in chunks as those of all rows."""
+        if not self.blobs:
+            yield reader.each(self.get, self.named(keys))
+            return
+        sql = f"SELECT {', '.join(self.key)}, {self._size} AS bytes FROM {self.name} WHERE {self._is_key}"  # noqa: S608
+        found = reader.each(sql, self.named(keys))
+        while found:
+            limit = _fitting([size for *_, size in found])
+            yield reader.each(self.get, self.named(key for *key, _ in found[:limit]))
+            del found[:limit]
+
+
+def _fitting(sizes: Sequence[int]) -> int:
+    """How many rows of these *sizes* are read at once, from the first on: one at least."""
+    return max(1, sum(total <= BYTES for total in accumulate(sizes)))
 
 
 class Sums:

@@ -8,6 +8,8 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, Self
 
+import apsw
+
 from callhouse.errors import MoveError, NoStore
 from callhouse.store.engine import Row
 from callhouse.store.move_part import Key, Part
@@ -130,7 +132,7 @@ class Source:
     def begin(self, moving: Moving, parts: Sequence[Part]) -> None:
         """Note from now on what changes in *parts*; an earlier move is forgotten."""
         with self.held():
-            self._forget_move()
+            forget_move(self._connection)
             self._connection.execute(_CAPTURE)
             self._connection.execute("INSERT INTO move (id, place) VALUES (?, ?)", moving)
             for part in parts:
@@ -140,16 +142,7 @@ class Source:
     def abandon(self) -> None:
         """Forget the move that was begun."""
         with self.held():
-            self._forget_move()
-
-    def _forget_move(self) -> None:
-        self._stop_capture()
-        self._connection.execute("DROP TABLE IF EXISTS move")
-
-    def _stop_capture(self) -> None:
-        for (name,) in self.reader.rows(_TRIGGERS, {}):
-            self._connection.execute(f"DROP TRIGGER {name}")
-        self._connection.execute("DROP TABLE IF EXISTS move_changes")
+            forget_move(self._connection)
 
     def last_change(self) -> tuple[int, int]:
         """The number of the last change that was noted, and how many there are."""
@@ -177,8 +170,20 @@ class Source:
 
     def mark(self, url: str) -> None:
         """Let nobody write any more, and tell who tries that the store is at *url*. Within held."""
-        self._stop_capture()
+        _stop_capture(self._connection)
         self._connection.execute("INSERT INTO meta (name, value) VALUES (?, ?)", (MOVED, url.encode()))
+
+
+def forget_move(connection: apsw.Connection) -> None:
+    """Take out of a store what notes its changes for a move. Within a transaction."""
+    _stop_capture(connection)
+    connection.execute("DROP TABLE IF EXISTS move")
+
+
+def _stop_capture(connection: apsw.Connection) -> None:
+    for (name,) in connection.execute(_TRIGGERS).fetchall():
+        connection.execute(f"DROP TRIGGER {name}")
+    connection.execute("DROP TABLE IF EXISTS move_changes")
 
 
 def _triggers(part: Part) -> Iterator[str]:

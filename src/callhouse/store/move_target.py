@@ -11,23 +11,31 @@ from typing import Any, Self
 import msgspec
 import psycopg
 
-from callhouse.errors import MoveError
+from callhouse.errors import MoveError, TookTooLong
 from callhouse.store import postgres_connection
 from callhouse.store.engine import Row
 from callhouse.store.migrations import migrations
 from callhouse.store.move_part import Key, Part
 from callhouse.store.postgres import LOCKS, PostgresTransaction, migrate
+from callhouse.store.watch import Watch
 
 _LOCK = f"SELECT pg_try_advisory_lock({LOCKS}, -1)"
 _HERE = "CAST(current_schema() AS regnamespace)"
+# Of tables and the like: what an extension brought is nobody's, also in the schema that is ours.
+_IS_EXTENSIONS = """
+EXISTS (SELECT FROM pg_depend WHERE classid = CAST('pg_class' AS regclass) AND objid = pg_class.oid AND deptype = 'e')
+"""
 _NOT_MOVED = ("schema_version", "log_words", "move", "move_copied", "move_definitions")
 _BYTEA = 17
 
-_RELATIONS = f"SELECT count(*) FROM pg_class WHERE relnamespace = {_HERE} AND relkind IN ('r', 'p', 'v', 'm', 'f', 'S')"  # noqa: S608
+_RELATIONS = f"""
+SELECT count(*) FROM pg_class
+WHERE relnamespace = {_HERE} AND relkind IN ('r', 'p', 'v', 'm', 'f', 'S') AND NOT {_IS_EXTENSIONS}
+"""  # noqa: S608
 _TABLES = f"""
 SELECT relname, array_agg(CAST(attname AS TEXT) ORDER BY attnum), array_agg(CAST(atttypid AS BIGINT) ORDER BY attnum)
 FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid AND attnum > 0 AND NOT attisdropped
-WHERE relkind IN ('r', 'p') AND relnamespace = {_HERE} GROUP BY relname ORDER BY relname
+WHERE relkind IN ('r', 'p') AND relnamespace = {_HERE} AND NOT {_IS_EXTENSIONS} GROUP BY relname ORDER BY relname
 """  # noqa: S608
 _KEYS = f"""
 SELECT relname, array_agg(CAST(attname AS TEXT) ORDER BY place)
@@ -46,15 +54,18 @@ CREATE TABLE move_copied (part TEXT PRIMARY KEY, place BYTEA NOT NULL, is_whole 
 CREATE TABLE move_definitions (sql TEXT NOT NULL, stage BIGINT NOT NULL);
 """
 _CONSTRAINTS = f"""
-SELECT format('ALTER TABLE %s ADD CONSTRAINT %I %s', CAST(conrelid AS regclass), conname, pg_get_constraintdef(oid)),
+SELECT format('ALTER TABLE %s ADD CONSTRAINT %I %s', CAST(conrelid AS regclass), conname,
+    pg_get_constraintdef(pg_constraint.oid)),
 CASE contype WHEN 'f' THEN 2 ELSE 1 END,
 format('ALTER TABLE %s DROP CONSTRAINT %I', CAST(conrelid AS regclass), conname)
-FROM pg_constraint WHERE contype IN ('u', 'f') AND connamespace = {_HERE} ORDER BY 2 DESC
+FROM pg_constraint JOIN pg_class ON pg_class.oid = conrelid
+WHERE contype IN ('u', 'f') AND connamespace = {_HERE} AND NOT {_IS_EXTENSIONS} ORDER BY 2 DESC
 """  # noqa: S608
 _INDEXES = f"""
 SELECT pg_get_indexdef(indexrelid), 1, format('DROP INDEX %s', CAST(indexrelid AS regclass))
-FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid
-WHERE relnamespace = {_HERE} AND NOT EXISTS (SELECT 1 FROM pg_constraint WHERE conindid = indexrelid)
+FROM pg_index JOIN pg_class ON pg_class.oid = indrelid
+WHERE relnamespace = {_HERE} AND NOT {_IS_EXTENSIONS}
+AND NOT EXISTS (SELECT 1 FROM pg_constraint WHERE conindid = indexrelid)
 """  # noqa: S608
 _DEFINED = "SELECT DISTINCT sql FROM move_definitions WHERE stage = :stage ORDER BY sql"
 _PUT_COPIED = """
@@ -83,6 +94,8 @@ class Target:
         self._connection = psycopg.connect(postgres_connection.conninfo(url), autocommit=True)
         try:
             postgres_connection.set_up(self._connection, None)
+            # Between two of its statements logs are unpacked, which may take long; nobody waits for its locks.
+            self._connection.execute("SET idle_in_transaction_session_timeout = 0")
             self.reader = PostgresTransaction(self._connection)
             self._lock()
         except BaseException:
@@ -106,6 +119,30 @@ class Target:
     def transaction(self) -> Iterator[None]:
         with self._connection.transaction():
             yield
+
+    @contextmanager
+    def limited(self, seconds: float) -> Iterator[None]:
+        """The database may take so long for what is done within, which raises TookTooLong otherwise; the connection is
+        of no use then.
+        """
+        overdue: list[postgres_connection.Connection] = []
+
+        def give_up(connection: postgres_connection.Connection) -> None:
+            overdue.append(connection)
+            postgres_connection.cut(connection)
+
+        watch = Watch(seconds, give_up)
+        try:
+            with watch.over(self._connection):
+                yield
+        except psycopg.Error as error:
+            if overdue:
+                raise TookTooLong from error
+            raise
+        finally:
+            watch.end()
+        if overdue:
+            raise TookTooLong
 
     def is_empty(self) -> bool:
         return not self.reader.rows(_RELATIONS, {})[0][0]
@@ -148,7 +185,7 @@ class Target:
         """All that is copied; what is made of it in the database is not."""
         keys = {table: tuple(key) for table, key in self.reader.rows(_KEYS, {})}
         return [
-            Part(table, tuple(columns), tuple(types), keys[table], _BYTEA in types)
+            Part(table, tuple(columns), tuple(types), keys[table], _blobs(columns, types))
             for table, columns, types in self.reader.rows(_TABLES, {})
             if table not in _NOT_MOVED
         ]
@@ -209,3 +246,7 @@ class Target:
 
     def count(self, part: Part) -> int:
         return int(self.reader.rows(f"SELECT count(*) FROM {part.name}", {})[0][0])  # noqa: S608
+
+
+def _blobs(columns: Sequence[str], types: Sequence[int]) -> tuple[str, ...]:
+    return tuple(column for column, kind in zip(columns, types, strict=True) if kind == _BYTEA)

@@ -4,11 +4,12 @@ import re
 import socket
 from contextlib import suppress
 from os import dup
-from urllib.parse import quote
+from urllib.parse import unquote
 
 import psycopg
 from psycopg import errors
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import Conninfo
 from psycopg.types.numeric import Int8BinaryDumper, Int8Dumper, NumericBinaryLoader
 from psycopg_pool import PoolTimeout
 
@@ -24,6 +25,7 @@ IDLE_SECONDS = 60.0
 
 # What libpq would read otherwise, such as a password with a slash as a part of the host's name, it would also tell.
 _URL = re.compile(r"\w+://[^/@]*(?:@[^/@]*)?(?:/[^@?]*)?(?:\?.*)?")
+_PASSWORD = re.compile(r"(?<=://)([^:/@]*):[^/@]*(?=@)")
 
 # What a URL may say otherwise. A server that is gone without a word is noticed after twenty seconds.
 _DEFAULTS = {
@@ -95,13 +97,12 @@ def place_of(url: str) -> str:
 
 
 def without_password(url: str) -> str:
-    """*url* as an operator would write it, without its password and its options."""
-    given = conninfo_to_dict(conninfo(url))
-    user = f"{quote(str(given['user']))}@" if "user" in given else ""
-    place = place_of(url)
-    # A directory of sockets is no host as a URL has it.
-    host, _, name = place.rpartition("/")
-    return f"postgresql://{user}{host.replace('/', '%2F')}/{quote(name)}"
+    """*url* as it is, but for its password and what else libpq shows nobody."""
+    conninfo(url)
+    secret = {option.keyword.decode() for option in Conninfo.parse(url.encode()) if option.dispchar == b"*"}
+    place, _, options = _PASSWORD.sub(r"\1", url, count=1).partition("?")
+    shown = "&".join(option for option in options.split("&") if unquote(option.partition("=")[0]) not in secret)
+    return f"{place}?{shown}" if shown else place
 
 
 def set_up(connection: Connection, read_limit: float | None) -> None:

@@ -15,7 +15,7 @@ from callhouse.store.postgres_connection import Connection, failure, reason
 _BEGIN = b"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SAVEPOINT snapshot"
 _TABLES = """
 SELECT relname FROM pg_class WHERE relkind IN ('r', 'p') AND relnamespace = CAST(current_schema() AS regnamespace)
-ORDER BY relname
+AND NOT EXISTS (SELECT 1 FROM pg_depend WHERE objid = pg_class.oid AND deptype = 'e') ORDER BY relname
 """
 _HAS_AMCHECK = """
 SELECT to_regprocedure('bt_index_check(regclass,boolean)') IS NOT NULL

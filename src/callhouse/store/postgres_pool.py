@@ -37,10 +37,10 @@ ATTEMPTS = 3
 
 class Pool:
     """At most *size* connections to the server at *url*. A statement may take *read_limit* seconds, or if that is less
-    QUICK_SECONDS, unless its transaction says otherwise.
+    QUICK_SECONDS, unless its transaction says otherwise. For a connection is waited *patience* seconds.
     """
 
-    def __init__(self, url: str, size: int, read_limit: float | None) -> None:
+    def __init__(self, url: str, size: int, read_limit: float | None, *, patience: float = CONNECT_SECONDS) -> None:
         self._watches: list[Watch[Connection]] = []
         limit = None if read_limit is None else max(read_limit, QUICK_SECONDS)
         self._reading = None if limit is None else self.watch(limit + GRACE_SECONDS)
@@ -48,6 +48,7 @@ class Pool:
         self._silent: WeakSet[Connection] = WeakSet()
         self._limit = limit
         self._is_reached = True
+        self._patience = patience
         self._pool: ConnectionPool[Connection] = ConnectionPool(
             postgres_connection.conninfo(url),
             kwargs={"autocommit": True},
@@ -111,7 +112,7 @@ class Pool:
 
     def _lent(self) -> Connection:
         try:
-            connection = self._pool.getconn(CONNECT_SECONDS if self._is_reached else HOPE_SECONDS)
+            connection = self._pool.getconn(self._patience if self._is_reached else HOPE_SECONDS)
         except psycopg.Error as error:
             self._is_reached = False
             raise failure(error) from error

@@ -1,11 +1,12 @@
 """Reading from replicas of a PostgreSQL server that are not far behind it."""
 
 import asyncio
-import itertools
+import secrets
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from contextvars import ContextVar
 from time import monotonic
 from typing import TypeVar
 
@@ -35,12 +36,17 @@ class _BehindError(StoreUnavailable):
     """The replica has not caught up."""
 
 
+_read_from: ContextVar[object] = ContextVar("read_from")
+"""The server that whatever is being done has read from before."""
+
+
 class Replicas:
     """Reads from replicas what was on the primary *lag* seconds ago or is newer, and from the primary itself where
     none is that near. Satisfies Readers.
 
     What the primary had written is known by its place in the log, which it is asked for again and again: a replica that
-    has replayed up to there holds all that was committed before the primary was asked.
+    has replayed up to there holds all that was committed before the primary was asked. What one answer is made of comes
+    from one server, or in the end from the primary: never from one that knows less than the one before.
     """
 
     def __init__(self, primary: Readers, urls: Sequence[str], lag: float, read_limit: float | None) -> None:
@@ -48,14 +54,19 @@ class Replicas:
         self._lag = lag
         self._begin_reading = begin_reading(read_limit)
         self._replicas = [_Replica(url, read_limit) for url in urls]
-        self._turns = itertools.count()
+        # Each node has a favourite of its own.
+        self._favourite = secrets.randbelow(len(urls))
         self._threads = ThreadPoolExecutor(READING_THREADS * len(urls), "store-replicas")
         self._written: deque[tuple[float, str]] = deque()
         self._asking = asyncio.create_task(self._ask())
 
     async def quick(self, work: Callable[[Reader], T]) -> T:
         done = await self._done(work, None)
-        return await self._primary.quick(work) if done is None else done[0]
+        # What is not found may be too new for the replica, and whoever asks may have met it elsewhere.
+        if done is not None and done[0]:
+            return done[0]
+        _read_from.set(self._primary)
+        return await self._primary.quick(work)
 
     async def read(self, work: Callable[[Reader], T]) -> T:
         done = await self._done(work, self._begin_reading)
@@ -69,11 +80,12 @@ class Replicas:
         if not self._written:
             return None
         written = self._written[0][1]
-        first = next(self._turns)
+        before = _read_from.get(None)
         for turn in range(len(self._replicas)):
-            replica = self._replicas[(first + turn) % len(self._replicas)]
-            if now < replica.rests_until:
+            replica = self._replicas[(self._favourite + turn) % len(self._replicas)]
+            if now < replica.rests_until or before not in {None, replica}:
                 continue
+            _read_from.set(replica)
             loop = asyncio.get_running_loop()
             try:
                 return (await loop.run_in_executor(self._threads, replica.run, work, begin, written),)
@@ -84,6 +96,9 @@ class Replicas:
             except StoreUnavailable as error:
                 replica.rests_until = monotonic() + PAUSE_SECONDS
                 log.warning("store.replica_failed", replica=replica.place, error=str(error))
+            if before is not None:
+                break
+        _read_from.set(self._primary)
         return None
 
     async def _ask(self) -> None:
@@ -110,7 +125,7 @@ class _Replica:
         self.place = place_of(url)
         self.rests_until = 0.0
         self._read_limit = read_limit
-        self._pool = Pool(url, READING_THREADS, read_limit)
+        self._pool = Pool(url, READING_THREADS, read_limit, patience=ANSWER_SECONDS)
         self._answering = self._pool.watch(ANSWER_SECONDS)
 
     def run(self, work: Callable[[Reader], T], begin: bytes | None, written: str) -> T:

@@ -1,6 +1,7 @@
 """The embedded engine: one SQLite file in WAL mode, one connection that writes, one for each thread that reads."""
 
 import asyncio
+import shlex
 import shutil
 import threading
 from collections.abc import Callable, Collection, Iterable, Sequence
@@ -245,7 +246,9 @@ def moved_to(reader: Reader) -> bytes | None:
 def _still_here(tx: SQLiteTransaction) -> SQLiteTransaction:
     # Asked in every transaction that writes, as the mark may be made at any time.
     if (place := moved_to(tx)) is not None:
-        raise StoreUnavailable(f"The store was moved: start with --store {place.decode()}, it is only read here.")
+        raise StoreUnavailable(
+            f"The store was moved: start with --store {shlex.quote(place.decode())}, it is only read here."
+        )
     return tx
 
 
