@@ -14,7 +14,7 @@ from callhouse.model.record import Record
 from callhouse.sources.native import read_call
 from callhouse.store.sqlite import LOOP_STEPS, READING_THREADS
 from faults.conftest import CALLS
-from serving import Server, callhouse, send, wait_until
+from serving import Server, callhouse, create_account, send, wait_until
 
 ENDLESS = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
 COUNTED = "WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < :last) SELECT count(*) FROM n"
@@ -103,12 +103,23 @@ def test_a_limit_that_is_set_off_stops_nothing(stored):
 
 
 TEXT = "The query took too long; ask for a shorter time."
+FILTERED = 60_000
+"""Calls that even a page of 20 has to be looked for among for many times the shortest limit there is."""
+
+
+def answered(number, now):
+    start = now - 80_000 + number
+    told = {"start": start, "answer": start + 1, "end": start + 5, "direction": "inbound"}
+    return {"session_id": f"answered {number}", **told}
 
 
 def test_every_api_says_in_its_own_shape_that_a_query_took_too_long(large):
     login = large.login
     with Server(large.data, "store.read_limit=1ms", "log.level=warning", "retention.plivo=forever") as server:
         window = f"{large.now - 90_000}/{large.now}"
+        filtered = create_account(large.data, "filtered@example.com")
+        for first in range(0, FILTERED, 20_000):
+            send(server, filtered, [answered(number, large.now) for number in range(first, first + 20_000)])
 
         def stopped(path, auth, accept="application/json", status=500):
             """The answer of the first try that did not make it, as some of them are quick enough."""
@@ -129,8 +140,8 @@ def test_every_api_says_in_its_own_shape_that_a_query_took_too_long(large):
         for service in ("logs", "sessions"):
             answer = stopped(f"/ws/calls/{service}/{window}?limit=10000", login.dev)
             assert answer.json() == {"status": "failure", "error": TEXT}
-        plivo = f"/v1/Account/{login.auth_id}/Call/"
-        body = stopped(f"{plivo}?bill_duration__gte=1&limit=20", login.plivo, status=400).json()
+        many = f"bill_duration__gte=1&call_direction=inbound&limit=20&offset={FILTERED - 20}"
+        body = stopped(f"/v1/Account/{filtered.auth_id}/Call/?{many}", filtered.plivo, status=400).json()
         assert body.pop("api_id")
         assert body == {"error": "the query took too long; ask for a shorter time", "objects": []}
         # A log names what was stopped; what is short goes on as ever.
