@@ -1,4 +1,5 @@
-"""The same calls and questions put to Callhouse, to Datasette on SQLite, and to FastAPI with asyncpg on PostgreSQL.
+"""The same calls and questions put to Callhouse on both engines, to Datasette on SQLite, and to FastAPI with asyncpg on
+PostgreSQL.
 
     .venv/bin/python benchmarks/alternatives.py [--calls 1000000] [--data DIR] [--json FILE]
 
@@ -31,11 +32,15 @@ from reads import out
 from rich.table import Table
 from stand import KEEP_ALL, reader_of
 
+import stores
 from callhouse.clock import now
 from callhouse.model.instant import DAY, SECOND
 from callhouse.model.query import CallQuery
 from callhouse.store import filtered, open_store
 from callhouse.store.calls import _columns
+from callhouse.store.engine import Reader
+from callhouse.store.postgres import PostgresTransaction
+from callhouse.store.postgres_connection import set_up
 from callhouse.store.sqlite import FILE_NAME
 from callhouse.wire.fuse.schema import FIELDS
 from postgres import Cluster, free_port
@@ -58,6 +63,10 @@ SHOWN = "session_id, started, ended, direction, src, dest, event_count"
 BY_CAUSE = """
 SELECT name, sum(calls) FROM totals
 WHERE account_id = :id AND topic = 0 AND width = 24 AND bucket >= :since AND bucket < :until GROUP BY name
+"""
+OF_TABLES = """
+SELECT CAST(sum(pg_total_relation_size(oid)) AS bigint) FROM pg_class
+WHERE relkind = 'r' AND relnamespace = CAST('public' AS regnamespace)
 """
 
 
@@ -82,9 +91,9 @@ class Contender:
     rate: float = 0.0
 
 
-def load_ours(data: Path, login: Login, calls: int) -> float:
+def load_ours(location: Path | str, login: Login, calls: int) -> float:
     async def load() -> float:
-        store = await open_store(data, retention=FOREVER, clock=now)
+        store = await open_store(location, retention=FOREVER, clock=now)
         account = await store.accounts.get(login.id)
         took = 0.0
         for records in chunks(bulk_records(account, simulated(calls, days=DAYS)), 2_000):
@@ -141,8 +150,7 @@ def _indexes() -> Iterator[str]:
         yield f"CREATE {unique} INDEX calls_{number} ON calls (account_id, {names})"
 
 
-def questions(data: Path, login: Login) -> list[Asked]:
-    reader, account = reader_of(data), login.id
+def questions(reader: Reader, account: int) -> list[Asked]:
     [(newest, calls)] = reader.rows("SELECT max(started), count(*) FROM calls WHERE account_id = :id", {"id": account})
     until = (newest // SECOND + 1) * SECOND
     [(dest,)] = reader.rows("SELECT dest_key FROM calls ORDER BY id LIMIT 1 OFFSET 100", {})
@@ -248,6 +256,27 @@ def environment(place: Path) -> Path:
     return place / "bin"
 
 
+def ask_ours(contender: Contender, data: Path, login: Login, asked: Sequence[Asked]) -> None:
+    with Server(data, *KEEP_ALL, command=COMMAND) as running:
+        authorization = "Basic " + base64.b64encode(":".join(login.fuse).encode()).decode()
+        ask(contender, running.url, {each.name: (each.ours, each.rounds) for each in asked}, authorization)
+
+
+def on_postgres(cluster: Cluster, data: Path, calls: int) -> Contender:
+    """What *data*, a name only, holds in *cluster*."""
+    url = cluster.database()
+    stores.choose("postgresql")
+    stores.databases.take(data, url)
+    login = create_account(data)
+    ours = Contender(load_ours(url, login, calls))
+    with psycopg.connect(url, autocommit=True) as db:
+        db.execute("VACUUM ANALYZE")
+        ours.bytes = db.execute(OF_TABLES).fetchone()[0]
+        set_up(db, None)
+        ask_ours(ours, data, login, questions(PostgresTransaction(db), login.id))
+    return ours
+
+
 def measure(place: Path, calls: int) -> dict[str, Contender]:
     programs = environment(place / "environment")
     with tempfile.TemporaryDirectory(dir=place) as temporary:
@@ -256,10 +285,8 @@ def measure(place: Path, calls: int) -> dict[str, Contender]:
         ours = Contender(load_ours(data, login, calls))
         rows = rows_of(data)
         ours.bytes = (data / FILE_NAME).stat().st_size
-        asked = questions(data, login)
-        with Server(data, *KEEP_ALL, command=COMMAND) as running:
-            authorization = "Basic " + base64.b64encode(":".join(login.fuse).encode()).decode()
-            ask(ours, running.url, {each.name: (each.ours, each.rounds) for each in asked}, authorization)
+        asked = questions(reader_of(data), login.id)
+        ask_ours(ours, data, login, asked)
         datasette = Contender(load_sqlite(file, rows), file.stat().st_size)
         paths = {
             each.name: ("/calls.json?" + urlencode({"sql": each.datasette[0], "_shape": "array", **each.datasette[1]}))
@@ -273,13 +300,19 @@ def measure(place: Path, calls: int) -> dict[str, Contender]:
             paths = {each.name: (_redirected(url, paths[each.name]), each.rounds) for each in asked}
             ask(datasette, url, paths, "")
         with Cluster("shared_buffers=1GB", "max_wal_size=4GB", "maintenance_work_mem=256MB") as cluster:
+            ours_too = on_postgres(cluster, Path(temporary, "ours_too"), calls)
             database = cluster.database()
             fastapi = Contender(*load_postgres(database, rows))
             port = free_port()
             serve = ("uvicorn", "api:app", "--port", port, "--no-access-log")
             with program(programs / serve[0], *serve[1:], url=f"http://127.0.0.1:{port}", DATABASE=database) as url:
                 ask(fastapi, url, {each.name: (each.fastapi, each.rounds) for each in asked}, "")
-    return {"Callhouse": ours, "Datasette": datasette, "FastAPI + asyncpg": fastapi}
+    return {
+        "Callhouse, SQLite": ours,
+        "Callhouse, PostgreSQL": ours_too,
+        "Datasette": datasette,
+        "FastAPI + asyncpg": fastapi,
+    }
 
 
 def _redirected(url: str, path: str) -> str:

@@ -79,13 +79,14 @@ def requests_per_second(url: str, authorization: str, connections: int, seconds:
 
 
 class _Asking(asyncio.Protocol):
-    """Asks again and again; every answer must have the length of the first and a Content-Length."""
+    """Asks again and again; every answer must have the length of the first, or all come in chunks."""
 
     def __init__(self, request: bytes) -> None:
         self._request = request
-        self._whole = 0
+        self._whole: int | None = 0
         self._received = 0
         self._head = b""
+        self._tail = b""
         self.answers = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:
@@ -94,14 +95,16 @@ class _Asking(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._received += len(data)
-        if not self._whole:
+        self._tail = (self._tail + data[-len(_LAST_CHUNK) :])[-len(_LAST_CHUNK) :]
+        if self._whole == 0:
             self._head += data
             if (end := self._head.find(b"\r\n\r\n")) < 0:
                 return
             if not self._head.startswith(_OK):
                 raise RuntimeError(self._head[:200].decode())
-            self._whole = end + 4 + int(_LENGTH.search(self._head, 0, end)[1])
-        if self._received == self._whole:
+            length = _LENGTH.search(self._head, 0, end)
+            self._whole = end + 4 + int(length[1]) if length else None
+        if self._received == self._whole or (self._whole is None and self._tail == _LAST_CHUNK):
             self._received = 0
             self.answers += 1
             self._transport.write(self._request)

@@ -5,6 +5,7 @@ import gc
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from math import nan
+from time import monotonic
 from typing import Any
 
 import msgspec
@@ -215,12 +216,15 @@ async def _close_lost(store: Store, account: Account, silences: Sequence[Silence
 
 
 async def _expire(chunk: Callable[[Account], Awaitable[int]], account: Account) -> None:
-    """Remove what *account* keeps no longer, a *chunk* at a time; where its rows are damaged, that keeps none of the
-    others waiting.
+    """Remove what *account* keeps no longer, a *chunk* at a time and resting as long after each as it took, lest those
+    who read meanwhile wait twice as long; where its rows are damaged, that keeps none of the others waiting.
     """
+    began = monotonic()
     try:
         while removed := await chunk(account):
             EXPIRED_ROWS.inc(removed)
+            await asyncio.sleep(monotonic() - began)
+            began = monotonic()
     except StoreDamaged as error:
         log.error("store.upkeep_failed", account=account.id, error=str(error))
 

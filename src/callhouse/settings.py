@@ -54,7 +54,7 @@ class StoreSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_
 
     def shown(self) -> str:
         """The same for a person to read, without a password."""
-        return without_password(self.url) if self.url else self.data
+        return redacted(self.url) if self.url else self.data
 
     def replica_urls(self) -> list[str]:
         """The replicas one by one. Raises SettingsError."""
@@ -220,7 +220,7 @@ def load(file: Path | None, environment: Mapping[str, str], flags: Mapping[str, 
     settings.store.replica_seconds()
     settings.mirror.every_ms()
     return settings, [
-        InForce(key, without_password(str(values[key])) if key in _SECRET else str(values[key]), origin)
+        InForce(key, redacted(str(values[key])) if key in _SECRET else str(values[key]), origin)
         for key, (_, origin) in chosen.items()
     ]
 
@@ -233,9 +233,9 @@ def _options(source: Source, options: msgspec.Struct) -> msgspec.Struct:
     return options
 
 
-def without_password(url: str) -> str:
-    """*url* with stars in the place of what nobody is to see."""
-    return _PASSWORDS.sub(lambda found: f"{found[1]}:***" if found[1] is not None else "***", url)
+def redacted(text: str) -> str:
+    """*text* with stars in the place of the passwords that URLs in it hold."""
+    return _PASSWORDS.sub(lambda found: f"{found[1]}:***" if found[1] is not None else "***", text)
 
 
 def variable_of(key: str) -> str:
@@ -303,7 +303,7 @@ def _file_values(file: Path | None) -> Iterator[tuple[str, Any]]:
 
 def _choose(chosen: dict[str, tuple[Any, str]], key: str, value: Any, origin: str) -> None:
     if key not in chosen:
-        raise SettingsError(f"{origin}: there is no setting {without_password(key)}; known keys are {_known()}.")
+        raise SettingsError(f"{origin}: there is no setting {redacted(key)}; known keys are {_known()}.")
     chosen[key] = (value, origin)
 
 
@@ -317,7 +317,7 @@ def _checked(key: str, value: Any, origin: str) -> Any:
             if get_origin(kind) is Literal
             else f"{_plain(kind).__name__} expected"
         )
-        raise SettingsError(f"{key} is {without_password(repr(value))} ({origin}): {expected}.") from None
+        raise SettingsError(f"{key} is {redacted(repr(value))} ({origin}): {expected}.") from None
     if (
         isinstance(converted, int)
         and not isinstance(converted, bool)

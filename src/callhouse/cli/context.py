@@ -25,7 +25,7 @@ from rich.table import Column, Table
 from callhouse.clock import now
 from callhouse.errors import CallhouseError, NoStore
 from callhouse.model.account import Account
-from callhouse.settings import InForce, Settings, load, without_password
+from callhouse.settings import InForce, Settings, load, redacted
 from callhouse.store import Store, open_store
 from callhouse.store.engine import Progress
 
@@ -150,7 +150,7 @@ def settings(
 
 def _hide_passwords() -> None:
     """Let the list of processes, which everybody may read, show no password of a database."""
-    shown = [without_password(word) for word in sys.orig_argv]
+    shown = [redacted(word) for word in sys.orig_argv]
     if shown != sys.orig_argv:
         setproctitle.setproctitle(shlex.join(shown))
 
