@@ -17,7 +17,6 @@ from pathlib import Path
 from client import Connection, request_bytes
 from fuse_reads import Direct
 from loading import simulated
-from msgspec.structs import replace
 from posting import posted
 from reads import on_a_stand, out
 from rich.table import Table
@@ -64,11 +63,7 @@ class Lists:
 
 
 def bodies(file: Path, count: int, seed: int) -> Path:
-    # A call of the stand may be on the same channel in the same second, and so have the same id.
-    made = (
-        (replace(call, session_id=f"{call.session_id}-{seed}"), events) for call, events in simulated(count, seed, 1)
-    )
-    file.write_bytes(b"\n".join(native.written(call, events) for call, events in made))
+    file.write_bytes(b"\n".join(native.written(call, events) for call, events in simulated(count, seed, days=1)))
     return file
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import apsw
 import psycopg
+from msgspec.structs import replace
 
 from callhouse import simulation
 from callhouse.clock import now
@@ -33,7 +34,9 @@ _CALLS = "SELECT name, sql FROM sqlite_master WHERE tbl_name = 'calls' AND sql I
 def simulated(count: int, seed: int = 1, days: int = 30) -> Iterator[SimulatedCall]:
     """So many calls that are over by now, oldest first."""
     until = now() - DAY // 48
-    return simulation.calls(seed, count, until - days * DAY, until)
+    for call, events in simulation.calls(seed, count, until - days * DAY, until):
+        # A call of another seed may have been on the same channel in the same second, and so have the same id.
+        yield SimulatedCall(replace(call, session_id=f"{call.session_id}-{seed}"), events)
 
 
 def chunks(items: Iterator, size: int) -> Iterator[list]:
