@@ -39,7 +39,7 @@ bench: $(INSTALLED) debian-packages
 faults: $(INSTALLED) debian-packages
 	$(BIN)/python tests/faults/kill_rounds.py --rounds 100
 	$(BIN)/python tests/faults/kill_rounds.py --rounds 100 --store postgresql
-	$(BIN)/python tests/faults/soak.py --minutes 10
+	MALLOC_ARENA_MAX=2 $(BIN)/python tests/faults/soak.py --minutes 10
 
 $(INSTALLED): pyproject.toml
 	$(PYTHON) scripts/install.py $(VENV)
